@@ -1,0 +1,51 @@
+/**
+ * The life of an operation. The same table of transitions stands in the guard trigger of the
+ * database; a test compares the two.
+ *
+ *   pending ──▶ processing ──▶ completed | failed | cancelled
+ *      ▲            │  ▲
+ *      └── retry ───┘  ▼
+ *               requires_action
+ */
+
+/** What an operation asks for. One file each in `src/operations/`. */
+export const operationKinds = [
+  'create_thread',
+  'add_message',
+  'create_run',
+  'add_message_and_run',
+  'update_thread',
+] as const
+export type OperationKind = (typeof operationKinds)[number]
+
+export const operationStatuses = [
+  /** Waits in its line, or for the due time of its next attempt. */
+  'pending',
+  /** A dispatcher has claimed it and is executing it. */
+  'processing',
+  /** Its run waits for tool outputs; it keeps the thread but no dispatcher's slot. */
+  'requires_action',
+  /** Done; `result` says what came of it. Final. */
+  'completed',
+  /** Given up; `error` says why. Final. */
+  'failed',
+  /** Withdrawn before it started, or its run was cancelled. Final. */
+  'cancelled',
+] as const
+export type OperationStatus = (typeof operationStatuses)[number]
+
+/** Every legal change of status. What is not here is refused by the guard trigger, whoever asks. */
+export const transitions: Record<OperationStatus, readonly OperationStatus[]> = {
+  pending: ['processing', 'cancelled'],
+  processing: ['pending', 'requires_action', 'completed', 'failed', 'cancelled'],
+  requires_action: ['processing', 'completed', 'failed', 'cancelled'],
+  completed: [],
+  failed: [],
+  cancelled: [],
+}
+
+/** The operation holds its thread: nothing else of the line may be active beside it. */
+export const activeStatuses = ['processing', 'requires_action'] as const
+export const finalStatuses = ['completed', 'failed', 'cancelled'] as const
+
+export const isFinal = (status: OperationStatus): boolean => transitions[status].length === 0

@@ -1,0 +1,35 @@
+import type { Run, Usage } from './run.ts'
+
+/** Why an operation failed or waits: what `thread_operations.error` holds. Never message content. */
+export type Failure = {
+  /** Stable word for programs, e.g. `rate_limited`, `provider_thread_not_found`. */
+  code: string
+  message: string
+  /** HTTP status of the provider's answer, where there was one. */
+  provider_status?: number
+  /** The provider's request id, to quote to its support. */
+  request_id?: string
+}
+
+/** What `thread_operations.result` holds for people who read it with SQL. */
+export type OperationResult = {
+  provider_thread_id?: string
+  /** The message that was added, where the provider gives it an id. */
+  message_id?: string
+  run?: Pick<Run, 'id' | 'status' | 'model' | 'incomplete_reason'>
+  /** All that the assistant wrote in the run; null when it wrote nothing. */
+  text?: string | null
+  usage?: Usage | null
+}
+
+/** What a handler returns; recorded in one place, by whoever still holds the claim. */
+export type Outcome =
+  | { status: 'completed'; result: OperationResult }
+  | {
+      status: 'retry'
+      error: Failure
+      delayMs: number
+      /** False while waiting for something that is not the operation's fault: a foreign run, a rate limit. */
+      burnsAttempt: boolean
+    }
+  | { status: 'failed' | 'cancelled'; error: Failure; result?: OperationResult }

@@ -1,0 +1,31 @@
+/** How a run ended, in the words both providers share. `requires_action`: it waits for tool outputs. */
+export type RunStatus =
+  | 'completed'
+  | 'incomplete'
+  | 'failed'
+  | 'expired'
+  | 'cancelled'
+  | 'requires_action'
+
+/** Tokens of one run, as the provider billed them. */
+export type Usage = { input_tokens: number; output_tokens: number; total_tokens: number }
+
+/** A call of the caller's own function that the model asked for. */
+export type ToolCall = { call_id: string; name: string; arguments: string }
+
+/** A run that is over (or waits for tool outputs), in the shape that `result.run` shows to SQL users. */
+export type Run = {
+  /** `run_…` (Assistants) or `resp_…` (Responses). */
+  id: string
+  status: RunStatus
+  model: string | null
+  /** Why an incomplete run stopped, e.g. `max_output_tokens`. */
+  incomplete_reason: string | null
+  /** The provider's own error of a failed run. */
+  error: { code: string; message: string } | null
+  usage: Usage | null
+  /** All text that the assistant wrote in this run, parts joined by newlines; null when it wrote none. */
+  text: string | null
+  /** Calls left unanswered at the end; empty unless the model asked for the caller's functions. */
+  tool_calls: ToolCall[]
+}
