@@ -1,0 +1,120 @@
+import { pause, seconds, unlessAborted } from '../clock.ts'
+import type { Context } from '../context.ts'
+import type { RunFailure } from '../options.ts'
+import { usageOf } from './objects.ts'
+import { promptOf } from './prompt.ts'
+import { emit, endStream } from './run-events.ts'
+import { askForOutputs, writeMessage } from './run-output.ts'
+import { isActive, type RunState } from './state.ts'
+
+/** From `queued` to the end, or to `requires_action`. Never rejects. */
+export function work(context: Context, state: RunState): void {
+  context.activity.started()
+  state.worked = advance(context, state).finally(() => context.activity.ended())
+}
+
+async function advance({ settings }: Context, state: RunState): Promise<void> {
+  const { run } = state
+  const { signal } = state.stop
+  const { latency } = settings
+  try {
+    await pause(latency.queuedMs, signal)
+    run.status = 'in_progress'
+    run.started_at = seconds()
+    emit(state, 'thread.run.in_progress', run)
+    await pause(latency.thinkMs, signal)
+    const failure = settings.failRun({
+      id: run.id,
+      threadId: run.thread_id,
+      model: run.model,
+      metadata: run.metadata ?? {},
+    })
+    if (failure) return fail(state, failure)
+    const prompt = promptOf(state)
+    const reply = await unlessAborted(settings.model(prompt), signal)
+    signal.throwIfAborted()
+    if ('toolCalls' in reply) return askForOutputs(state, prompt, reply.toolCalls)
+    const whole = await writeMessage(state, prompt, reply.text, latency.perTokenMs)
+    signal.throwIfAborted()
+    end(state, whole ? 'completed' : 'incomplete')
+  } catch (error) {
+    // Who aborted it decides what becomes of it.
+    if (!signal.aborted) fail(state, { code: 'server_error', message: String(error) })
+  }
+}
+
+const fail = (state: RunState, failure: RunFailure): void => {
+  state.run.last_error = failure
+  end(state, 'failed')
+}
+
+const incompleteReasons = {
+  failed: 'run_failed',
+  cancelled: 'run_cancelled',
+  expired: 'run_expired',
+} as const
+
+type Ending = 'completed' | 'incomplete' | 'failed' | 'cancelled' | 'expired'
+
+/** The run's last change: unlocks the thread, settles what is unfinished, ends the stream. */
+function end(state: RunState, status: Ending): void {
+  const { run, steps, thread } = state
+  const now = seconds()
+  clearTimeout(state.expiry)
+  run.status = status
+  run.required_action = null
+  if (status === 'completed') run.completed_at = now
+  if (status === 'cancelled') run.cancelled_at = now
+  if (status === 'failed') run.failed_at = now
+  if (status === 'incomplete') run.incomplete_details = { reason: 'max_completion_tokens' }
+  if (status !== 'expired') run.expires_at = null
+  run.usage = steps.reduce(
+    (sum, { usage }) =>
+      usageOf(
+        sum.prompt_tokens + (usage?.prompt_tokens ?? 0),
+        sum.completion_tokens + (usage?.completion_tokens ?? 0),
+      ),
+    usageOf(0, 0),
+  )
+  if (status === 'failed' || status === 'cancelled' || status === 'expired') {
+    for (const message of thread.messages) {
+      if (message.run_id !== run.id || message.status !== 'in_progress') continue
+      message.status = 'incomplete'
+      message.incomplete_at = now
+      message.incomplete_details = { reason: incompleteReasons[status] }
+      emit(state, 'thread.message.incomplete', message)
+    }
+    for (const step of steps) {
+      if (step.status !== 'in_progress') continue
+      step.status = status
+      if (status === 'cancelled') step.cancelled_at = now
+      if (status === 'failed') step.failed_at = now
+      emit(state, `thread.run.step.${status}`, step)
+    }
+  }
+  for (const step of steps) step.expires_at = null
+  emit(state, `thread.run.${status}`, run)
+  endStream(state)
+}
+
+/** Answers with `cancelling`; the run is `cancelled` a moment (one queueing time) later. */
+export function cancel(context: Context, state: RunState): void {
+  state.run.status = 'cancelling'
+  emit(state, 'thread.run.cancelling', state.run)
+  state.stop.abort()
+  context.activity.started()
+  void state.worked
+    .then(() => pause(context.settings.latency.queuedMs, new AbortController().signal))
+    .then(() => end(state, 'cancelled'))
+    .finally(() => context.activity.ended())
+}
+
+export function expireLater({ settings }: Context, state: RunState): void {
+  const expire = async () => {
+    if (!isActive(state.run) || state.run.status === 'cancelling') return
+    state.stop.abort()
+    await state.worked
+    end(state, 'expired')
+  }
+  state.expiry = setTimeout(() => void expire(), settings.runExpiresMs).unref()
+}

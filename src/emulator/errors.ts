@@ -1,0 +1,151 @@
+/** The lock errors a queue must never see; each one served is counted. */
+export const conflictKinds = ['run_conflict', 'message_conflict', 'conversation_locked'] as const
+export type ConflictKind = (typeof conflictKinds)[number]
+
+type ErrorBody = {
+  error: { message: string; type: string; param: string | null; code: string | null }
+}
+
+/** A refusal as the API words it. Those not seen on the wire are worded by analogy. */
+export class ApiError extends Error {
+  readonly status: number
+  readonly param: string | null
+  readonly code: string | null
+  readonly conflict: ConflictKind | undefined
+
+  constructor(
+    status: number,
+    message: string,
+    more: { param?: string; code?: string; conflict?: ConflictKind } = {},
+  ) {
+    super(message)
+    this.status = status
+    this.param = more.param ?? null
+    this.code = more.code ?? null
+    this.conflict = more.conflict
+  }
+
+  get body(): ErrorBody {
+    const type = this.status >= 500 ? 'server_error' : 'invalid_request_error'
+    return { error: { message: this.message, type, param: this.param, code: this.code } }
+  }
+}
+
+const refusal = (message: string, more?: ConstructorParameters<typeof ApiError>[2]): ApiError =>
+  new ApiError(400, message, more)
+
+/* Locks: 400, not 409, so that no SDK retries them by itself. */
+
+export const runConflict = (threadId: string, runId: string): ApiError =>
+  refusal(`Thread ${threadId} already has an active run ${runId}.`, { conflict: 'run_conflict' })
+
+export const messageConflict = (threadId: string, runId: string): ApiError =>
+  refusal(`Can't add messages to ${threadId} while a run ${runId} is active.`, {
+    conflict: 'message_conflict',
+  })
+
+export const conversationLocked = (): ApiError =>
+  refusal(
+    'Another process is currently operating on this conversation. Please retry in a few seconds.',
+    { param: 'conversation', code: 'conversation_locked', conflict: 'conversation_locked' },
+  )
+
+/* Whole requests */
+
+export const missingKey = (): ApiError =>
+  new ApiError(
+    401,
+    "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth (i.e. Authorization: Bearer YOUR_KEY), or as the password field (with blank username) if you're accessing the API from your browser and are prompted for a username and password. You can obtain an API key from https://platform.openai.com/account/api-keys.",
+  )
+
+export const missingBetaHeader = (): ApiError =>
+  refusal(
+    "You must provide the 'OpenAI-Beta' header to access the Assistants API. Please try again by setting the header 'OpenAI-Beta: assistants=v2'.",
+  )
+
+export const invalidUrl = (method: string, path: string): ApiError =>
+  new ApiError(404, `Invalid URL (${method} ${path})`)
+
+export const invalidJson = (): ApiError =>
+  refusal('We could not parse the JSON body of your request.')
+
+export const malformedId = (param: string, id: string, prefix: string): ApiError =>
+  refusal(`Invalid '${param}': '${id}'. Expected an ID that begins with '${prefix}'.`, {
+    param,
+    code: 'invalid_value',
+  })
+
+/* Assistants */
+
+/** `noun` is thread, message, run, run step or assistant. */
+export const notFound = (noun: string, id: string): ApiError =>
+  new ApiError(404, `No ${noun} found with id '${id}'.`)
+
+export const emptyThread = (): ApiError =>
+  refusal('Run creation requires a Thread with a user message or an assistant with instructions.', {
+    code: 'invalid_thread',
+  })
+
+export const cannotCancelRun = (status: string): ApiError =>
+  refusal(`Cannot cancel run with status '${status}'.`)
+
+export const cannotUpdateRun = (status: string): ApiError =>
+  refusal(`Cannot update run with status '${status}'.`)
+
+export const noToolOutputsNow = (status: string): ApiError =>
+  refusal(`Runs in status "${status}" do not accept tool outputs.`)
+
+const listed = (ids: readonly string[]): string => `[${ids.map((id) => `'${id}'`).join(', ')}]`
+
+export const wrongToolOutputs = (expected: readonly string[], got: readonly string[]): ApiError =>
+  refusal(`Expected tool outputs for call_ids ${listed(expected)}, got ${listed(got)}`)
+
+/* Conversations and Responses */
+
+/** `noun` is Conversation, Response or Item. */
+export const withIdNotFound = (noun: string, id: string): ApiError =>
+  new ApiError(404, `${noun} with id '${id}' not found.`)
+
+export const previousResponseNotFound = (id: string): ApiError =>
+  refusal(`Previous response with id '${id}' not found.`, {
+    param: 'previous_response_id',
+    code: 'previous_response_not_found',
+  })
+
+export const mutuallyExclusive = (one: string, other: string): ApiError =>
+  refusal(
+    `Mutually exclusive parameters: ''. Ensure you are only providing one of: '${one}' or '${other}'.`,
+    { code: 'mutually_exclusive_parameters' },
+  )
+
+export const missingParameter = (param: string): ApiError =>
+  refusal(`Missing required parameter: '${param}'.`, { param, code: 'missing_required_parameter' })
+
+export const missingInput = (): ApiError =>
+  refusal(
+    'One of "input" or "previous_response_id" or \'prompt\' or \'conversation\' must be provided.',
+    { param: 'input', code: 'missing_required_parameter' },
+  )
+
+export const unansweredCall = (callId: string): ApiError =>
+  refusal(`No tool output found for function call ${callId}.`, { param: 'input' })
+
+export const uncalledOutput = (callId: string): ApiError =>
+  refusal(`No tool call found for function call output with call_id ${callId}.`, {
+    param: 'input',
+  })
+
+export const duplicateItem = (id: string): ApiError =>
+  refusal(
+    `Duplicate item found with id ${id}. Remove duplicate items from your input and try again.`,
+    { param: 'input' },
+  )
+
+export const cannotCancelResponse = (state: string): ApiError =>
+  refusal(`Cannot cancel a ${state} response.`)
+
+export const notStreamable = (parameter: 'background' | 'stream'): ApiError =>
+  refusal(`This response cannot be streamed because it was not created with ${parameter}=true.`, {
+    param: 'stream',
+    code: 'invalid_request_error',
+  })

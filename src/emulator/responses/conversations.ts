@@ -1,0 +1,56 @@
+import type { ConversationDeletedResource } from 'openai/resources/conversations/conversations'
+import { z } from 'zod'
+import { seconds } from '../clock.ts'
+import { longId } from '../ids.ts'
+import { type Route, route } from '../router.ts'
+import { metadataSchema, parse } from '../validate.ts'
+import { itemsSchema, servedItems } from './input.ts'
+import { conversationOf, type ResponsesState } from './state.ts'
+
+const createBody = z.strictObject({
+  metadata: metadataSchema,
+  items: itemsSchema.max(20).nullish(),
+})
+const updateBody = z.strictObject({ metadata: metadataSchema })
+
+export function conversationRoutes(state: ResponsesState): Route[] {
+  return [
+    route('POST', '/conversations', ({ body }) => {
+      const { metadata, items } = parse(createBody, body)
+      const conversation = {
+        id: longId('conv'),
+        object: 'conversation' as const,
+        created_at: seconds(),
+        metadata: metadata ?? {},
+      }
+      state.conversations.set(conversation.id, {
+        conversation,
+        items: servedItems(items ?? [], []),
+        origins: new Map(),
+        active: null,
+      })
+      return { body: conversation }
+    }),
+    route('GET', '/conversations/:conversation_id', ({ params }) => ({
+      body: conversationOf(state, params.conversation_id).conversation,
+    })),
+    route('POST', '/conversations/:conversation_id', ({ params, body }) => {
+      const { metadata } = parse(updateBody, body)
+      const { conversation } = conversationOf(state, params.conversation_id)
+      conversation.metadata = metadata ?? conversation.metadata
+      return { body: conversation }
+    }),
+    // Goes even while a response is active: no refusal of it was ever reported.
+    route('DELETE', '/conversations/:conversation_id', ({ params }) => {
+      const { id } = conversationOf(state, params.conversation_id).conversation
+      state.conversations.delete(id)
+      return {
+        body: {
+          id,
+          object: 'conversation.deleted',
+          deleted: true,
+        } satisfies ConversationDeletedResource,
+      }
+    }),
+  ]
+}
