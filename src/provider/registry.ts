@@ -1,0 +1,16 @@
+import type { ProviderName } from '../model/thread.ts'
+import { assistantsProvider } from './assistants.ts'
+import type { ProviderSettings } from './client.ts'
+import type { Provider } from './provider.ts'
+import { responsesProvider } from './responses.ts'
+
+/** The providers for which there are settings. */
+export function createProviders(
+  settings: Partial<Record<ProviderName, ProviderSettings>>,
+): Partial<Record<ProviderName, Provider>> {
+  const { assistants, responses } = settings
+  return {
+    ...(assistants && { assistants: assistantsProvider(assistants) }),
+    ...(responses && { responses: responsesProvider(responses) }),
+  }
+}

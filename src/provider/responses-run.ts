@@ -1,0 +1,109 @@
+import { NotFoundError, type OpenAI } from 'openai'
+import type {
+  Response,
+  ResponseCreateParamsBase,
+  ResponseStreamEvent,
+} from 'openai/resources/responses/responses'
+import type { Run, RunStatus, ToolCall } from '../model/run.ts'
+import { attempt, once, repeatable } from './client.ts'
+import { poll, pollAfterMs } from './poll.ts'
+import type { CallOptions } from './provider.ts'
+import { eventsOf, readToEnd, streamRun } from './run-stream.ts'
+
+export type Follow = CallOptions & { pollMs?: number; settleMs: number }
+
+/** Starts a response and follows it: by its stream, by resuming the stream, then by looking. */
+export function startResponse(
+  client: OpenAI,
+  body: ResponseCreateParamsBase,
+  onStarted: (runId: string) => Promise<void>,
+  options: Follow,
+): Promise<Run> {
+  const { responses } = client
+  let lastEvent = 0
+  const endOf = (event: ResponseStreamEvent) => {
+    lastEvent = event.sequence_number
+    return 'response' in event && isOver(event.response) ? toRun(event.response) : undefined
+  }
+  return streamRun<ResponseStreamEvent>(
+    'responses',
+    {
+      // In the background, so that a broken connection neither stops it nor loses its rest.
+      open: () => responses.create({ ...body, background: true, stream: true }, once(options)),
+      runIdOf: (event) => ('response' in event ? event.response.id : undefined),
+      endOf,
+      follow: async (runId) => {
+        const rest = { stream: true, starting_after: lastEvent } as const
+        const resumed = await responses
+          .retrieve(runId, rest, once(options))
+          .then((stream) => readToEnd(eventsOf(stream, options), endOf))
+          .catch(() => null)
+        return resumed ?? followResponse(client, runId, options)
+      },
+    },
+    onStarted,
+    options,
+  )
+}
+
+/**
+ * Looks at a response until it is over. One that cannot be found may only not be readable yet, so
+ * that counts for an answer after `settleMs` and not before.
+ */
+export function followResponse(client: OpenAI, id: string, options: Follow): Promise<Run> {
+  const missingSince = performance.now()
+  return attempt('responses', options, () =>
+    poll(async () => {
+      try {
+        const { data, response } = await client.responses
+          .retrieve(id, {}, repeatable(options))
+          .withResponse()
+        return isOver(data) ? { end: toRun(data) } : { waitMs: pollAfterMs(response) }
+      } catch (error) {
+        const early = performance.now() - missingSince < options.settleMs
+        if (error instanceof NotFoundError && early) return {}
+        throw error
+      }
+    }, options),
+  )
+}
+
+const isOver = ({ status }: Response) => status !== 'queued' && status !== 'in_progress'
+
+function toRun(response: Response): Run {
+  const texts = response.output.flatMap((item) =>
+    item.type === 'message'
+      ? item.content.flatMap((part) => (part.type === 'output_text' ? [part.text] : []))
+      : [],
+  )
+  const calls = unansweredCalls(response)
+  const status = response.status as Exclude<RunStatus, 'requires_action' | 'expired'>
+  return {
+    id: response.id,
+    // A response that calls functions is complete for the provider, but its turn is not.
+    status: status === 'completed' && calls.length > 0 ? 'requires_action' : status,
+    model: response.model,
+    incomplete_reason: response.incomplete_details?.reason ?? null,
+    error: response.error && { code: response.error.code, message: response.error.message },
+    usage: response.usage
+      ? {
+          input_tokens: response.usage.input_tokens,
+          output_tokens: response.usage.output_tokens,
+          total_tokens: response.usage.total_tokens,
+        }
+      : null,
+    text: texts.length === 0 ? null : texts.join('\n'),
+    tool_calls: calls,
+  }
+}
+
+function unansweredCalls({ output }: Response): ToolCall[] {
+  const answered = new Set(
+    output.flatMap((item) => (item.type === 'function_call_output' ? [item.call_id] : [])),
+  )
+  return output.flatMap((item) =>
+    item.type === 'function_call' && !answered.has(item.call_id)
+      ? [{ call_id: item.call_id, name: item.name, arguments: item.arguments }]
+      : [],
+  )
+}
