@@ -1,0 +1,11 @@
+import { z } from 'zod'
+import { withRule } from './rules.ts'
+import { aRunNeedsAModel, type RunParameters, runParameters } from './run-parameters.ts'
+
+/** Runs the assistant or model over the thread as it stands. */
+export const createRun = withRule(
+  z.strictObject(runParameters).meta({ examples: [{ assistant_id: 'asst_1' }] }),
+  aRunNeedsAModel,
+)
+
+export type CreateRun = RunParameters

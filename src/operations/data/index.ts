@@ -1,0 +1,25 @@
+import type { z } from 'zod'
+import type { OperationKind } from '../../model/operation.ts'
+import { type AddMessage, addMessage } from './add-message.ts'
+import { type AddMessageAndRun, addMessageAndRun } from './add-message-and-run.ts'
+import { type CreateRun, createRun } from './create-run.ts'
+import { type CreateThread, createThread } from './create-thread.ts'
+import { type UpdateThread, updateThread } from './update-thread.ts'
+
+/** What `data` of each operation may hold: the one source of the types, of zod's check and of the one at the INSERT. */
+export const operationData = {
+  create_thread: createThread,
+  add_message: addMessage,
+  create_run: createRun,
+  add_message_and_run: addMessageAndRun,
+  update_thread: updateThread,
+} satisfies Record<OperationKind, z.ZodObject>
+
+/** `data` as callers write it, per kind of operation. */
+export type OperationData<Kind extends OperationKind = OperationKind> = {
+  create_thread: CreateThread
+  add_message: AddMessage
+  create_run: CreateRun
+  add_message_and_run: AddMessageAndRun
+  update_thread: UpdateThread
+}[Kind]
