@@ -1,0 +1,185 @@
+import { z } from 'zod'
+import { ConfigError } from './errors.ts'
+import { nearest } from './model/nearest.ts'
+import { defaultSchema, schemaNameProblem } from './model/schema-name.ts'
+import { type ProviderName, providerNames } from './model/thread.ts'
+
+export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
+export type LogLevel = (typeof logLevels)[number]
+
+/** Every setting: its check, its default, and what it means (times are in milliseconds). */
+const settings = {
+  databaseUrl: postgresUrl().optional().describe('PostgreSQL to work on, 15 or newer'),
+  schema: schemaName().default(defaultSchema).describe('schema that holds our tables'),
+  provider: oneOf(providerNames)
+    .default('responses')
+    .describe('provider of new threads that name none'),
+  concurrency: integer(1, 1000).default(20).describe('operations executed at once'),
+  pollMs: integer(10, 60_000).default(250).describe('longest sleep between two looks for work'),
+  heartbeatMs: integer(50, 60_000).default(2_000).describe('pause between two signs of life'),
+  leaseMs: integer(150, 600_000)
+    .default(15_000)
+    .describe('silence after which a dispatcher counts as dead'),
+  sweepMs: integer(10, 60_000).default(500).describe('pause between two sweeps for missed heads'),
+  shutdownMs: integer(0, 3_600_000)
+    .default(30_000)
+    .describe('longest wait for running operations when asked to stop'),
+  callTimeoutMs: integer(100, 3_600_000).default(60_000).describe('deadline of a provider request'),
+  maxAttempts: integer(1, 1000).default(5).describe('attempts before an operation fails'),
+  logLevel: oneOf(logLevels).default('info').describe('least important level to log'),
+  logContent: boolean().default(false).describe('let messages appear in the log'),
+  openaiApiKey: z.string().optional().describe('key for OpenAI or what stands in for it'),
+  openaiBaseUrl: httpUrl().optional().describe("base URL with the version; default OpenAI's own"),
+  assistantsApiKey: z.string().optional().describe('key for `assistants`; default OPENAI_API_KEY'),
+  assistantsBaseUrl: httpUrl()
+    .optional()
+    .describe('base URL for `assistants`; default OPENAI_BASE_URL'),
+}
+
+type SettingName = keyof typeof settings
+type Settings = z.output<z.ZodObject<typeof settings>>
+type ProviderSettingName =
+  | 'openaiApiKey'
+  | 'openaiBaseUrl'
+  | 'assistantsApiKey'
+  | 'assistantsBaseUrl'
+
+export type Config = Omit<Settings, ProviderSettingName> & {
+  /** Only those for which there is a key. */
+  providers: Partial<Record<ProviderName, { apiKey: string; baseUrl?: string }>>
+}
+
+/** How a setting is written on the command line and in the environment, for `--help` and the docs. */
+export type SettingHelp = { flag: string; env: string; text: string; default: unknown }
+
+export const settingsHelp = Object.fromEntries(
+  Object.entries(settings).map(([name, schema]) => [
+    name,
+    {
+      flag: flagOf(name),
+      env: envOf(name),
+      text: schema.description ?? '',
+      default: schema.safeParse(undefined).data,
+    },
+  ]),
+) as Record<SettingName, SettingHelp>
+
+/**
+ * Settings from flags (by their camelCase names) and, where a flag is missing, the environment. An
+ * empty string counts as missing. Throws one ConfigError with every problem.
+ */
+export function loadConfig<Required extends keyof Config = never>(
+  flags: Readonly<Record<string, unknown>> = {},
+  env: Readonly<Record<string, string | undefined>> = process.env,
+  required: readonly Required[] = [],
+): Config & { [Name in Required]-?: NonNullable<Config[Name]> } {
+  const problems = unknownNames(env)
+  const values: Record<string, unknown> = {}
+  for (const [name, schema] of Object.entries(settings)) {
+    const flag = given(flags[name])
+    const result = schema.safeParse(flag ?? given(env[envOf(name)]))
+    if (result.success) values[name] = result.data
+    else {
+      const written = flag === undefined ? envOf(name) : flagOf(name)
+      problems.push(`${written}: ${result.error.issues[0]?.message}`)
+    }
+  }
+  for (const name of required) {
+    if (given(flags[name]) === undefined && given(env[envOf(name)]) === undefined) {
+      problems.push(`${envOf(name)} is missing: set it, or write ${flagOf(name)}`)
+    }
+  }
+  problems.push(...crossProblems(values as Partial<Settings>))
+  if (problems.length > 0) throw new ConfigError(problems)
+  return toConfig(values as Settings) as ReturnType<typeof loadConfig<Required>>
+}
+
+function toConfig(values: Settings): Config {
+  const { openaiApiKey, openaiBaseUrl, assistantsApiKey, assistantsBaseUrl, ...rest } = values
+  const assistantsKey = assistantsApiKey ?? openaiApiKey
+  return {
+    ...rest,
+    providers: {
+      ...(openaiApiKey && { responses: { apiKey: openaiApiKey, baseUrl: openaiBaseUrl } }),
+      ...(assistantsKey && {
+        assistants: { apiKey: assistantsKey, baseUrl: assistantsBaseUrl ?? openaiBaseUrl },
+      }),
+    },
+  }
+}
+
+function crossProblems(values: Partial<Settings>): string[] {
+  const problems: string[] = []
+  const { heartbeatMs, leaseMs, openaiApiKey, openaiBaseUrl, assistantsApiKey, assistantsBaseUrl } =
+    values
+  if (heartbeatMs && leaseMs && leaseMs < 3 * heartbeatMs) {
+    problems.push(
+      `${flagOf('leaseMs')} is ${leaseMs}: write at least ${3 * heartbeatMs}, three times ${flagOf('heartbeatMs')}, so that one late sign of life is no death`,
+    )
+  }
+  if (openaiBaseUrl && !openaiApiKey) {
+    problems.push('OPENAI_BASE_URL is set without OPENAI_API_KEY (the emulator takes any key)')
+  }
+  if (assistantsBaseUrl && !assistantsApiKey && !openaiApiKey) {
+    problems.push(
+      'ASSISTANTS_BASE_URL is set without ASSISTANTS_API_KEY (the emulator takes any key)',
+    )
+  }
+  return problems
+}
+
+function unknownNames(env: Readonly<Record<string, string | undefined>>): string[] {
+  const known = Object.keys(settings)
+    .map(envOf)
+    .filter((name) => name.startsWith('INTURN_'))
+  return Object.keys(env)
+    .filter((name) => name.startsWith('INTURN_') && !known.includes(name))
+    .map((name) => `${name} is no setting: did you mean ${nearest(name, known)}?`)
+}
+
+const given = (value: unknown) => (value === '' ? undefined : (value ?? undefined))
+
+function words(name: string): string[] {
+  return name.split(/(?=[A-Z])/).map((word) => word.toLowerCase())
+}
+
+function flagOf(name: string): string {
+  return `--${words(name).join('-')}`
+}
+
+function envOf(name: string): string {
+  const env = words(name).join('_').toUpperCase()
+  return /^(DATABASE|OPENAI|ASSISTANTS)_/.test(env) ? env : `INTURN_${env}`
+}
+
+function integer(min: number, max: number) {
+  const error = `write a whole number from ${min} to ${max}`
+  return z.coerce.number(error).int(error).min(min, error).max(max, error)
+}
+
+function boolean() {
+  return z.union([z.boolean(), z.stringbool()], 'write true or false')
+}
+
+function oneOf<const Names extends readonly string[]>(names: Names) {
+  return z.enum(names, `write one of ${names.join(', ')}`)
+}
+
+function schemaName() {
+  return z.string().superRefine((name, context) => {
+    const problem = schemaNameProblem(name)
+    if (problem) context.addIssue(problem)
+  })
+}
+
+/** The messages do not repeat the value, which may hold a password. */
+function postgresUrl() {
+  return z.url({
+    protocol: /^postgres(ql)?$/,
+    error: 'write a URL like postgres://user:password@host:5432/database',
+  })
+}
+
+function httpUrl() {
+  return z.url({ protocol: /^https?$/, error: 'write a URL like http://127.0.0.1:4010/v1' })
+}

@@ -1,0 +1,130 @@
+import { expect, test } from 'vitest'
+import { loadConfig, settingsHelp } from '../src/config.ts'
+import { ConfigError } from '../src/errors.ts'
+
+function problemsOf(load: () => unknown): string[] {
+  try {
+    load()
+  } catch (error) {
+    expect(error).toBeInstanceOf(ConfigError)
+    return (error as Error).message.split('\n')
+  }
+  return []
+}
+
+test('without flags and environment everything has its default', () => {
+  expect(loadConfig({}, {})).toEqual({
+    databaseUrl: undefined,
+    schema: 'public',
+    provider: 'responses',
+    concurrency: 20,
+    pollMs: 250,
+    heartbeatMs: 2_000,
+    leaseMs: 15_000,
+    sweepMs: 500,
+    shutdownMs: 30_000,
+    callTimeoutMs: 60_000,
+    maxAttempts: 5,
+    logLevel: 'info',
+    logContent: false,
+    providers: {},
+  })
+})
+
+test('a flag wins over the environment, which wins over the default', () => {
+  const env = { INTURN_CONCURRENCY: '5', INTURN_POLL_MS: '100', INTURN_LOG_CONTENT: 'true' }
+  expect(loadConfig({ concurrency: '7', logContent: false, json: true }, env)).toMatchObject({
+    concurrency: 7,
+    pollMs: 100,
+    logContent: false,
+    sweepMs: 500,
+  })
+})
+
+test('an empty string counts as missing', () => {
+  const env = { INTURN_CONCURRENCY: '', OPENAI_API_KEY: '', OPENAI_BASE_URL: '', INTURN_SCHEMA: '' }
+  expect(loadConfig({ provider: '' }, env)).toEqual(loadConfig({}, {}))
+})
+
+test('all problems are told at once, each by the name it was written under', () => {
+  const problems = problemsOf(() =>
+    loadConfig(
+      { concurrency: '0', schema: 'my schema', provider: 'openai' },
+      {
+        DATABASE_URL: 'mysql://me:hidden-word@host/db',
+        INTURN_POLL_MS: 'often',
+        INTURN_LOG_CONTENT: 'maybe',
+        INTURN_CONCURENCY: '3',
+        OPENAI_BASE_URL: 'localhost:4010',
+      },
+    ),
+  )
+  expect(problems).toEqual([
+    'INTURN_CONCURENCY is no setting: did you mean INTURN_CONCURRENCY?',
+    'DATABASE_URL: write a URL like postgres://user:password@host:5432/database',
+    expect.stringMatching(/^--schema: "my schema" is no usable schema name/),
+    '--provider: write one of responses, assistants',
+    '--concurrency: write a whole number from 1 to 1000',
+    'INTURN_POLL_MS: write a whole number from 10 to 60000',
+    'INTURN_LOG_CONTENT: write true or false',
+    'OPENAI_BASE_URL: write a URL like http://127.0.0.1:4010/v1',
+  ])
+  expect(problems.join()).not.toContain('hidden-word')
+})
+
+test.for(['1001', '2.5', '-1', 'NaN', 'Infinity', '1e400'])(
+  'a concurrency of %s is refused',
+  (concurrency) => {
+    expect(problemsOf(() => loadConfig({ concurrency }, {}))).toEqual([
+      '--concurrency: write a whole number from 1 to 1000',
+    ])
+  },
+)
+
+test('a lease must outlast two missed signs of life', () => {
+  expect(problemsOf(() => loadConfig({ leaseMs: '5000' }, {}))).toEqual([
+    '--lease-ms is 5000: write at least 6000, three times --heartbeat-ms, so that one late sign of life is no death',
+  ])
+  expect(loadConfig({ leaseMs: '3000', heartbeatMs: '1000' }, {})).toMatchObject({ leaseMs: 3000 })
+})
+
+test('what a command needs is told to be missing, and typed as there when it is', () => {
+  expect(problemsOf(() => loadConfig({}, {}, ['databaseUrl']))).toEqual([
+    'DATABASE_URL is missing: set it, or write --database-url',
+  ])
+  const databaseUrl = 'postgres://me@127.0.0.1/db'
+  const url: string = loadConfig({ databaseUrl }, {}, ['databaseUrl']).databaseUrl
+  expect(url).toBe(databaseUrl)
+})
+
+test('the Assistants settings fall back to the OpenAI ones, each by itself', () => {
+  const openai = { OPENAI_API_KEY: 'key-a', OPENAI_BASE_URL: 'http://a.test/v1' }
+  const responses = { apiKey: 'key-a', baseUrl: 'http://a.test/v1' }
+  expect(loadConfig({}, openai).providers).toEqual({ responses, assistants: responses })
+  expect(loadConfig({}, { ...openai, ASSISTANTS_BASE_URL: 'http://b.test/v1' }).providers).toEqual({
+    responses,
+    assistants: { apiKey: 'key-a', baseUrl: 'http://b.test/v1' },
+  })
+  expect(loadConfig({}, { ASSISTANTS_API_KEY: 'key-b' }).providers).toEqual({
+    assistants: { apiKey: 'key-b' },
+  })
+})
+
+test('a base URL without a key is refused', () => {
+  const env = { OPENAI_BASE_URL: 'http://a.test/v1', ASSISTANTS_BASE_URL: 'http://b.test/v1' }
+  expect(problemsOf(() => loadConfig({}, env))).toEqual([
+    'OPENAI_BASE_URL is set without OPENAI_API_KEY (the emulator takes any key)',
+    'ASSISTANTS_BASE_URL is set without ASSISTANTS_API_KEY (the emulator takes any key)',
+  ])
+})
+
+test('every setting can be described in a help text', () => {
+  expect(settingsHelp.pollMs).toEqual({
+    flag: '--poll-ms',
+    env: 'INTURN_POLL_MS',
+    text: 'longest sleep between two looks for work',
+    default: 250,
+  })
+  expect(settingsHelp.openaiApiKey.env).toBe('OPENAI_API_KEY')
+  for (const { text } of Object.values(settingsHelp)) expect(text).not.toBe('')
+})
