@@ -1,0 +1,131 @@
+-- The tables. What each column means is told in schema.prisma, which is the data dictionary.
+-- There are no foreign keys between them: a key check locks the row it points to, and an INSERT
+-- into a line must never wait for anybody.
+
+create table threads (
+  id                  text primary key,
+  provider            text,
+  provider_thread_id  text,
+  last_item_id        text,
+  last_turn           bigint not null default 0,
+  metadata            jsonb not null default '{}',
+  closed_at           timestamptz(6),
+  created_at          timestamptz(6) not null default clock_timestamp(),
+  updated_at          timestamptz(6) not null default clock_timestamp(),
+  constraint thread_id_has_1_to_255_characters check (length(id) between 1 and 255),
+  constraint thread_provider_is_known check (provider in ('responses', 'assistants'))
+) with (fillfactor = 80);
+
+create sequence thread_operations_id_seq as bigint;
+
+-- No check constraints: each is read and prepared anew by every statement, a sixth of the cost of an
+-- INSERT. What they would say, the entry trigger and the guard say, and with a hint.
+create table thread_operations (
+  id               bigint not null,
+  thread_id        text not null,
+  operation        text not null,
+  data             jsonb not null default '{}',
+  status           text not null default 'pending',
+  priority         smallint not null default 0,
+  idempotency_key  text,
+  place            bigint not null default 0,
+  turn             bigint,
+  provider         text not null default '',
+  head_since       timestamptz(6),
+  ready_at         timestamptz(6),
+  attempts         integer not null default 0,
+  failures         integer not null default 0,
+  claimed_by       text,
+  intent           jsonb,
+  progress         jsonb,
+  result           jsonb,
+  error            jsonb,
+  prev_status      text,
+  created_by       text not null default '',
+  created_at       timestamptz(6) not null default clock_timestamp(),
+  updated_at       timestamptz(6) not null default clock_timestamp(),
+  started_at       timestamptz(6),
+  finished_at      timestamptz(6),
+  constraint thread_operations_pkey primary key (id)
+) with (
+  -- Every operation is rewritten a few times within seconds: leave room on its page, vacuum early.
+  fillfactor = 60,
+  autovacuum_vacuum_scale_factor = 0.01,
+  autovacuum_vacuum_insert_scale_factor = 0.05
+);
+alter sequence thread_operations_id_seq owned by thread_operations.id;
+
+-- The last line of defence: whatever a dispatcher believes, no thread has two active operations.
+create unique index one_active_operation_per_thread on thread_operations (thread_id)
+  where status in ('processing', 'requires_action');
+
+-- A thread's line: its unfinished operations by place. Every "who is first?" is one probe of it.
+create index line_by_place on thread_operations (thread_id, place) where finished_at is null;
+
+-- The heads that may be served, oldest first within a priority. A claim reads nothing else.
+create index heads_by_readiness on thread_operations (provider, priority, ready_at, id)
+  where ready_at is not null;
+
+-- Turns are unique within a thread; it is also the index for "all operations of a thread".
+create unique index one_operation_per_turn on thread_operations (thread_id, turn);
+
+create unique index idempotency_key_is_unique_per_thread on thread_operations (thread_id, idempotency_key)
+  where idempotency_key is not null;
+
+create table operation_events (
+  id            bigint generated always as identity primary key,
+  operation_id  bigint not null,
+  thread_id     text not null,
+  from_status   text not null,
+  to_status     text not null,
+  turn          bigint,
+  attempt       integer not null,
+  actor         text not null,
+  code          text,
+  run_id        text,
+  retry_at      timestamptz(6),
+  at            timestamptz(6) not null default clock_timestamp()
+);
+create index operation_events_by_operation on operation_events (operation_id, id);
+
+create table unsettled_outcomes (
+  operation_id  bigint primary key,
+  attempts      integer not null,
+  claimed_by    text not null,
+  outcome       jsonb not null,
+  noted_at      timestamptz(6) not null default clock_timestamp()
+);
+
+create table operation_waiters (
+  operation_id  bigint not null,
+  waiter        text not null,
+  since         timestamptz(6) not null default clock_timestamp(),
+  primary key (operation_id, waiter)
+);
+
+create table dispatchers (
+  id           text primary key,
+  host         text not null,
+  pid          integer not null,
+  concurrency  integer not null,
+  providers    text[] not null,
+  asleep       boolean not null default false,
+  started_at   timestamptz(6) not null default clock_timestamp(),
+  beat_at      timestamptz(6) not null default clock_timestamp()
+) with (fillfactor = 50);
+create index dispatchers_asleep on dispatchers (id) where asleep;
+
+create table assistants (
+  id            text primary key,
+  model         text,
+  prompt        jsonb,
+  instructions  text,
+  tools         jsonb,
+  parameters    jsonb not null default '{}',
+  created_at    timestamptz(6) not null default clock_timestamp(),
+  updated_at    timestamptz(6) not null default clock_timestamp(),
+  constraint assistant_has_a_model_or_a_prompt check (model is not null or prompt is not null),
+  constraint assistant_tools_are_an_array check (jsonb_typeof(tools) = 'array'),
+  constraint assistant_prompt_is_an_object check (jsonb_typeof(prompt) = 'object'),
+  constraint assistant_parameters_are_an_object check (jsonb_typeof(parameters) = 'object')
+);

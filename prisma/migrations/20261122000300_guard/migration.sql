@@ -1,0 +1,129 @@
+-- What may become of a row after its INSERT, whoever writes. The line's own functions carry
+-- `set inturn.line = 'on'`; they alone move operations on. Everybody else may cancel what still waits
+-- and change data or priority of what was never claimed.
+
+-- Refuses or completes an UPDATE that comes from outside the line.
+create function guard_update_from_outside(p_old thread_operations, p_new thread_operations) returns void
+language plpgsql set search_path from current as $$
+declare
+  v_column text;
+begin
+  if p_old.finished_at is not null then
+    raise check_violation using
+      constraint = 'final_operation_is_frozen',
+      message = format('operation %s is %s, and what is final stays as it is', p_old.id, p_old.status),
+      hint = 'Insert a new operation instead.';
+  end if;
+  select changed.key into v_column
+    from jsonb_each(to_jsonb(p_new)) as changed
+    join jsonb_each(to_jsonb(p_old)) as kept on kept.key = changed.key
+   where changed.value is distinct from kept.value
+     and changed.key not in ('data', 'status', 'priority', 'updated_at')
+   limit 1;
+  if v_column is not null then
+    raise check_violation using
+      constraint = 'line_column_is_guarded',
+      message = format('%s of operation %s is written by inturn alone', v_column, p_old.id),
+      hint = 'You may set status to ''cancelled'', and change data or priority while the operation waits.';
+  end if;
+  if p_old.status <> 'pending' then
+    raise check_violation using
+      constraint = 'active_operation_is_held_by_its_dispatcher',
+      message = format('operation %s is %s: dispatcher %s holds it', p_old.id, p_old.status, p_old.claimed_by),
+      hint = 'Only a pending operation can be changed or cancelled by an UPDATE. This one becomes final by itself.';
+  end if;
+  if p_new.status not in ('pending', 'cancelled') then
+    raise check_violation using
+      constraint = 'transition_is_legal',
+      message = format('operation %s cannot go from %s to %s by an UPDATE', p_old.id, p_old.status, p_new.status),
+      hint = 'The only status you may write is ''cancelled''.';
+  end if;
+  if p_new.priority not between -100 and 100 then
+    raise check_violation using
+      constraint = 'priority_is_between_minus_100_and_100',
+      message = format('priority must be a number from -100 to 100, not %s', p_new.priority);
+  end if;
+  if p_new.data is distinct from p_old.data then
+    if p_old.started_at is not null then
+      raise check_violation using
+        constraint = 'data_is_fixed_once_started',
+        message = format('data of operation %s is fixed: it was started at %s', p_old.id, p_old.started_at),
+        hint = 'Cancel this operation and insert a new one.';
+    end if;
+    perform check_operation_data(p_new.operation, p_new.data);
+  end if;
+end $$;
+
+-- The transitions here are the table `transitions` of src/model/operation.ts; a test compares the two.
+create function guard_operation() returns trigger language plpgsql as $$
+begin
+  if current_setting('inturn.line', true) is distinct from 'on' then
+    if new is not distinct from old then
+      new.prev_status := null; -- an ORM that saves what it has read changes nothing
+      return new;
+    end if;
+    -- By the table's schema: this function has no search_path of its own, for the sake of the line's speed.
+    execute format('select %I.guard_update_from_outside($1, $2)', tg_table_schema) using old, new;
+    if new.status = 'cancelled' then
+      new.finished_at := clock_timestamp();
+      new.ready_at := null;
+    end if;
+  end if;
+  if not (case old.status
+       when 'pending' then new.status in ('pending', 'processing', 'cancelled')
+       when 'processing' then new.status in ('processing', 'pending', 'requires_action', 'completed', 'failed', 'cancelled')
+       when 'requires_action' then new.status in ('requires_action', 'processing', 'completed', 'failed', 'cancelled')
+       else false end
+     and (new.finished_at is not null) = (new.status in ('completed', 'failed', 'cancelled'))
+     and (new.claimed_by is not null) = (new.status in ('processing', 'requires_action'))
+     and (new.ready_at is null or new.status = 'pending')) then
+    raise check_violation using
+      constraint = 'transition_is_legal',
+      message = format('operation %s cannot go from %s to %s', old.id, old.status, new.status),
+      detail = format('finished_at %s, claimed_by %s, ready_at %s', new.finished_at, new.claimed_by, new.ready_at);
+  end if;
+  new.prev_status := nullif(old.status, new.status);
+  new.updated_at := clock_timestamp();
+  return new;
+end $$;
+
+create trigger guard_operation before update on thread_operations
+  for each row execute function guard_operation();
+
+create function refuse_delete_of_unfinished() returns trigger language plpgsql set search_path from current as $$
+begin
+  if old.finished_at is null then
+    raise check_violation using
+      constraint = 'unfinished_operation_is_not_deleted',
+      message = format('operation %s is %s and cannot be deleted', old.id, old.status),
+      hint = 'Cancel it instead: UPDATE thread_operations SET status = ''cancelled'' WHERE id = ' || old.id || ';';
+  end if;
+  return old;
+end $$;
+
+create trigger refuse_delete_of_unfinished before delete on thread_operations
+  for each row execute function refuse_delete_of_unfinished();
+
+-- A turn is never given twice: the highest one that leaves with a deleted row stays on the thread.
+create function remember_last_turn() returns trigger language plpgsql security definer set search_path from current as $$
+begin
+  update threads t
+     set last_turn = gone.turn
+    from (select thread_id, max(turn) as turn from old_rows group by thread_id) as gone
+   where t.id = gone.thread_id and t.last_turn < gone.turn;
+  return null;
+end $$;
+
+create trigger remember_last_turn after delete on thread_operations
+  referencing old table as old_rows for each statement execute function remember_last_turn();
+
+create function refuse_truncate() returns trigger language plpgsql as $$
+begin
+  raise check_violation using
+    constraint = tg_table_name || '_is_not_truncated',
+    message = format('%s cannot be truncated: unfinished operations and the ledger would be lost', tg_table_name),
+    hint = 'Cancel what waits, then DELETE the finished rows you no longer need.';
+end $$;
+
+create trigger refuse_truncate before truncate on thread_operations
+  for each statement execute function refuse_truncate();

@@ -1,0 +1,32 @@
+-- The ledger: every change of status becomes a row of operation_events, by trigger, whoever writes.
+-- It says that something happened and never what was said: no data, no result, no error text.
+
+create function record_events() returns trigger language plpgsql security definer set search_path from current as $$
+begin
+  -- Reads the new rows only (the guard left the old status in prev_status): joining the old and the
+  -- new transition table would be quadratic.
+  insert into operation_events
+    (operation_id, thread_id, from_status, to_status, turn, attempt, actor, code, run_id, retry_at)
+  select n.id, n.thread_id, n.prev_status, n.status, n.turn, n.attempts,
+         case when current_setting('inturn.line', true) = 'on' then current_setting('inturn.actor') else session_actor() end,
+         case when n.status not in ('processing', 'completed') then n.error ->> 'code' end,
+         n.progress ->> 'run_id',
+         case when n.status = 'pending' then n.ready_at end
+    from new_rows n
+   where n.prev_status is not null;
+  return null;
+end $$;
+
+create trigger record_events after update on thread_operations
+  referencing new table as new_rows for each statement execute function record_events();
+
+create function refuse_rewriting_history() returns trigger language plpgsql as $$
+begin
+  raise check_violation using
+    constraint = 'ledger_is_append_only',
+    message = format('%s of operation_events is refused: the ledger is append-only', lower(tg_op)),
+    hint = 'Read it with SELECT. Its rows are written by inturn''s triggers alone.';
+end $$;
+
+create trigger refuse_rewriting_history before update or delete or truncate on operation_events
+  for each statement execute function refuse_rewriting_history();

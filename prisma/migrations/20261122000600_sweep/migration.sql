@@ -1,0 +1,151 @@
+-- The safety nets: lines nobody marked, outcomes nobody could settle, claims whose owner is gone.
+
+-- Looks at up to p_limit waiting threads after p_after, in the order of their ids, and makes sure that
+-- the first operation of each is marked. A loose index scan over the threads, never over their backlogs.
+-- last_thread is null when the round is over.
+create function sweep_lines(p_dispatcher text, p_after text, p_limit integer, out last_thread text, out seen integer, out marked integer)
+language plpgsql security definer
+  set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+  set enable_material = off set jit = off set lock_timeout = '100ms'
+as $$
+declare
+  v_threads text[];
+begin
+  perform set_config('inturn.actor', p_dispatcher, true);
+  with recursive waiting as (
+    (select o.thread_id, 1 as n from thread_operations o
+      where o.finished_at is null and o.thread_id > p_after order by o.thread_id limit 1)
+    union all
+    select (select o.thread_id from thread_operations o
+             where o.finished_at is null and o.thread_id > w.thread_id order by o.thread_id limit 1), w.n + 1
+      from waiting w where w.thread_id is not null and w.n < p_limit
+  )
+  select array_agg(w.thread_id) into v_threads from waiting w where w.thread_id is not null;
+  seen := coalesce(cardinality(v_threads), 0);
+  last_thread := case when seen = p_limit then v_threads[seen] end;
+  marked := 0;
+  if seen = 0 then
+    return;
+  end if;
+  marked := mark_heads(next_in_line(v_threads));
+
+  -- A mark in the future that no retry explains, or a row from the future: the clock was set back.
+  with pulled_back as (
+    update thread_operations o set ready_at = clock_timestamp()
+     where o.id = any (array(
+             select h.id from thread_operations h
+              where h.id = any (array(
+                      select (select f.id from thread_operations f
+                               where f.thread_id = line.thread_id and f.finished_at is null order by f.place limit 1)
+                        from unnest(v_threads) as line (thread_id)))
+                and h.ready_at > clock_timestamp() + interval '1 second'
+                and (h.attempts = 0 or h.updated_at > clock_timestamp() + interval '1 second')
+                for update skip locked))
+    returning 1
+  )
+  select marked + count(*) into marked from pulled_back;
+  if marked > 0 then
+    perform wake_dispatchers();
+  end if;
+end $$;
+
+-- Settles what its dispatcher could not because somebody's transaction held the row. Anybody may.
+create function settle_noted(p_limit integer) returns integer language plpgsql security definer
+  set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+  set jit = off set lock_timeout = '100ms'
+as $$
+declare
+  v_note unsettled_outcomes;
+  v_threads text[];
+  v_count integer := 0;
+begin
+  for v_note in select * from unsettled_outcomes order by noted_at limit p_limit for update skip locked loop
+    if not exists (select from thread_operations o
+                    where o.id = v_note.operation_id and o.claimed_by = v_note.claimed_by and o.attempts = v_note.attempts) then
+      delete from unsettled_outcomes u where u.operation_id = v_note.operation_id;
+      continue;
+    end if;
+    if exists (select from thread_operations o where o.id = v_note.operation_id for update skip locked) then
+      perform set_config('inturn.actor', v_note.claimed_by, true);
+      delete from unsettled_outcomes u where u.operation_id = v_note.operation_id;
+      select s.threads into v_threads
+        from settle_operations(v_note.claimed_by, jsonb_build_object(v_note.operation_id, v_note.outcome)) s;
+      perform mark_heads(next_in_line(v_threads));
+      v_count := v_count + 1;
+    end if;
+  end loop;
+  if v_count > 0 then
+    perform wake_dispatchers();
+  end if;
+  return v_count;
+end $$;
+
+-- Gives back what dispatchers hold that are gone: signed off, or silent for longer than a lease. The
+-- operation stays first of its line and keeps its intent and progress, so that the next dispatcher
+-- looks at the provider before it sends anything. After a database start everybody gets a lease to
+-- come back. What has an outcome noted is not given back: it is done.
+create function release_lost_operations(p_dispatcher text, p_lease_ms integer) returns bigint[] language plpgsql security definer
+  set search_path from current set inturn.line = 'on' set lock_timeout = '100ms'
+as $$
+declare
+  v_lease interval := p_lease_ms * interval '1 millisecond';
+  v_released bigint[];
+begin
+  perform set_config('inturn.actor', p_dispatcher, true);
+  with lost as materialized (
+    select o.id from thread_operations o
+     where o.status = 'processing'
+       and not exists (select from dispatchers d
+                        where d.id = o.claimed_by
+                          and (d.beat_at > clock_timestamp() - v_lease
+                               or pg_postmaster_start_time() > clock_timestamp() - v_lease))
+       and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)
+     limit 1000 for update of o skip locked
+  ), released as (
+    update thread_operations o set status = 'pending', claimed_by = null, ready_at = clock_timestamp()
+      from lost l where o.id = l.id
+    returning o.id
+  )
+  select array_agg(r.id) into v_released from released r;
+  delete from dispatchers d
+   where d.beat_at < clock_timestamp() - v_lease - interval '1 day'
+     and not exists (select from thread_operations o where o.claimed_by = d.id and o.status in ('processing', 'requires_action'));
+  if v_released is not null then
+    perform wake_dispatchers();
+  end if;
+  return coalesce(v_released, '{}');
+end $$;
+
+-- Gives back claims for which no provider call has begun. The attempt was none, so it is not counted.
+create function give_back_operations(p_dispatcher text, p_ids bigint[], p_attempts integer[]) returns bigint[] language plpgsql security definer
+  set search_path from current set inturn.line = 'on' set lock_timeout = '100ms'
+as $$
+declare
+  v_given_back bigint[];
+begin
+  perform set_config('inturn.actor', p_dispatcher, true);
+  with given_back as (
+    update thread_operations o set status = 'pending', claimed_by = null, ready_at = clock_timestamp()
+      from unnest(p_ids, p_attempts) as g (id, attempts)
+     where o.id = g.id and o.claimed_by = p_dispatcher and o.attempts = g.attempts
+    returning o.id
+  )
+  select array_agg(g.id) into v_given_back from given_back g;
+  perform wake_dispatchers();
+  return coalesce(v_given_back, '{}');
+end $$;
+
+-- Writes down what a dispatcher is about to send, or what it has learned, while the claim is still its
+-- own. False: it is not, and the dispatcher must not go on. Progress is merged into what is known.
+create function note_progress(p_dispatcher text, p_id bigint, p_attempts integer, p_intent jsonb, p_progress jsonb) returns boolean
+language plpgsql security definer
+  set search_path from current set inturn.line = 'on' set lock_timeout = '1s'
+as $$
+begin
+  update thread_operations o
+     set intent = p_intent, progress = coalesce(o.progress, '{}') || coalesce(p_progress, '{}')
+   where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts;
+  return found;
+end $$;

@@ -1,0 +1,77 @@
+-- Views for people: what a thread does, who waits and why, and the story of a thread.
+
+create view thread_states as
+select thread.thread_id,
+       case when t.closed_at is not null then 'closed'
+            when active.status = 'requires_action' then 'requires_action'
+            when active.id is not null or line.waiting > 0 then 'active'
+            else 'idle' end as state,
+       line.waiting,
+       active.id as active_operation_id,
+       active.operation as active_operation,
+       active.started_at as active_since,
+       last_run.progress ->> 'run_id' as last_run_id,
+       coalesce(last_run.result -> 'run' ->> 'status', last_run.status) as last_run_status,
+       last_run.finished_at as last_run_finished_at,
+       coalesce(t.provider, nullif(provider_of(thread.thread_id, '', '{}', null), '')) as provider,
+       t.provider_thread_id,
+       t.metadata,
+       t.created_at
+  from (select id as thread_id from threads
+        union
+        select thread_id from thread_operations where finished_at is null) as thread
+  left join threads t on t.id = thread.thread_id
+  left join thread_operations active
+    on active.thread_id = thread.thread_id and active.status in ('processing', 'requires_action')
+ cross join lateral (
+   select count(*) as waiting from thread_operations o
+    where o.thread_id = thread.thread_id and o.finished_at is null and o.status = 'pending') as line
+  left join lateral (
+   select o.progress, o.result, o.status, o.finished_at from thread_operations o
+    where o.thread_id = thread.thread_id and o.turn is not null and o.progress ? 'run_id'
+    order by o.turn desc limit 1) as last_run on true;
+
+-- position 1 is served next. The wait falls into two parts: for the own thread, then for a dispatcher.
+create view waiting_operations as
+select o.id, o.thread_id, o.operation, o.priority,
+       row_number() over (partition by o.thread_id order by o.place) as position,
+       coalesce(o.head_since, clock_timestamp()) - o.created_at as waited_for_thread,
+       case when o.head_since is not null then clock_timestamp() - o.head_since end as waited_as_head,
+       case
+         when active.id is not null then format('behind operation %s, %s since %s', active.id, active.status,
+                                                date_trunc('second', active.started_at))
+         when o.ready_at is null then 'behind the operations before it'
+         when o.ready_at > clock_timestamp() then format('attempt %s is due at %s (%s)', o.attempts + 1,
+                                                         date_trunc('second', o.ready_at), o.error ->> 'code')
+         when not exists (select from dispatchers d
+                           where o.provider = any (d.providers) or (o.provider = '' and cardinality(d.providers) > 0))
+           then case when o.provider = '' then 'no dispatcher is running'
+                     else format('no dispatcher serves the provider %s', o.provider) end
+         else 'ready: waits for a free slot' end as waits_for,
+       o.ready_at, o.attempts, o.error ->> 'code' as last_error_code, o.created_at
+  from thread_operations o
+  left join thread_operations active
+    on active.thread_id = o.thread_id and active.status in ('processing', 'requires_action')
+ where o.finished_at is null and o.status = 'pending';
+
+create view thread_timeline as
+select story.thread_id, story.at, story.operation_id, o.operation, coalesce(story.turn, o.turn) as turn, story.event, story.attempt,
+       story.actor, story.code, story.run_id
+  from (
+    select c.thread_id, c.created_at as at, c.id as operation_id, c.turn, 'joined the line' as event, null::integer as attempt,
+           c.created_by as actor, null as code, null as run_id, 0 as nth
+      from thread_operations c
+    union all
+    select e.thread_id, e.at, e.operation_id, e.turn,
+           case
+             when e.to_status = 'processing' and e.from_status = 'requires_action' then 'went on'
+             when e.to_status = 'processing' and e.attempt = 1 then 'started'
+             when e.to_status = 'processing' then 'started again'
+             when e.to_status = 'requires_action' then 'waits for tool outputs'
+             when e.to_status = 'pending' and e.code is not null then 'will be tried again at ' || date_trunc('second', e.retry_at)
+             when e.to_status = 'pending' then 'was given back'
+             else e.to_status end,
+           e.attempt, e.actor, e.code, e.run_id, e.id
+      from operation_events e) as story
+  left join thread_operations o on o.id = story.operation_id
+ order by story.at, story.operation_id, story.nth;
