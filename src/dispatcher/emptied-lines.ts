@@ -1,0 +1,43 @@
+import type { RoundResult } from '../store/claim.ts'
+
+/** How many lines one round looks at again, and how many are remembered; the sweep finds the rest. */
+const perRound = 200
+const remembered = 10_000
+
+/**
+ * Lines that this dispatcher settled to emptiness. Somebody may have joined one in a transaction that
+ * was open meanwhile: he saw a busy line, did not mark himself, and nobody will promote him. So each
+ * line is looked at again until all transactions that were open after the settle are over.
+ */
+export class EmptiedLines {
+  /** Thread id → first transaction id that is too young to matter; null before the first look. */
+  readonly #lines = new Map<string, bigint | null>()
+  #pauseMs = 0
+
+  /** How long to wait before the next look, at most `maxMs`: at once first, then ever longer. */
+  pauseMs(maxMs: number): number {
+    if (this.#lines.size === 0) return maxMs
+    const pause = this.#pauseMs
+    this.#pauseMs = Math.min(Math.max(5, pause * 2), maxMs)
+    return pause
+  }
+
+  /** The lines to look at in the next round. */
+  next(): string[] {
+    return [...this.#lines.keys()].slice(0, perRound)
+  }
+
+  /** Takes in what a round saw: `looked` are the lines it was given, `result.emptied` the new ones. */
+  after(looked: readonly string[], result: RoundResult): void {
+    for (const thread of looked) {
+      const youngest = this.#lines.get(thread) ?? result.nextXid
+      this.#lines.delete(thread)
+      // Back in at the end, so that everybody gets a turn when there are more than a round takes.
+      if (result.oldestXid < youngest) this.#lines.set(thread, youngest)
+    }
+    if (result.emptied.length > 0 || this.#lines.size === 0) this.#pauseMs = 0
+    for (const thread of result.emptied) {
+      if (this.#lines.size < remembered) this.#lines.set(thread, null)
+    }
+  }
+}

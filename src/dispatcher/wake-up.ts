@@ -1,0 +1,23 @@
+/** A sleep that anybody can cut short; a wake-up that comes before the sleep is not lost. */
+export class WakeUp {
+  #woken = false
+  #resolve: (() => void) | undefined
+
+  wake(): void {
+    this.#woken = true
+    this.#resolve?.()
+  }
+
+  /** Resolves when woken, or after `ms` milliseconds. */
+  async sleep(ms: number): Promise<void> {
+    if (!this.#woken) {
+      const { promise, resolve } = Promise.withResolvers<void>()
+      this.#resolve = resolve
+      const timer = setTimeout(resolve, ms)
+      await promise
+      clearTimeout(timer)
+      this.#resolve = undefined
+    }
+    this.#woken = false
+  }
+}

@@ -1,0 +1,127 @@
+import type pg from 'pg'
+import type { OperationKind } from '../model/operation.ts'
+import type { Outcome } from '../model/outcome.ts'
+import type { ProviderName } from '../model/thread.ts'
+
+/** What a dispatcher was about to send when it wrote this down; of unknown outcome until progress says more. */
+export type Intent = { call: string; after: string | null; at: string }
+
+/** What is known to exist at the provider for this operation. */
+export type Progress = { provider_thread_id?: string; message_id?: string; run_id?: string }
+
+/** An operation that this dispatcher holds, with what it needs of its thread. */
+export type ClaimedOperation = {
+  id: number
+  thread_id: string
+  operation: OperationKind
+  data: Record<string, unknown>
+  turn: number
+  /** Number of claims so far, this one included. Together with the dispatcher it is the fence. */
+  attempts: number
+  /** Attempts that counted against the limit of the retry policy. */
+  failures: number
+  provider: ProviderName
+  intent: Intent | null
+  progress: Progress | null
+  provider_thread_id: string | null
+  last_item_id: string | null
+}
+
+export type Settlement = { id: number; attempts: number; outcome: Outcome }
+
+export type Round = {
+  settlements: readonly Settlement[]
+  /** Lines to look at again: this dispatcher emptied them while other transactions were open. */
+  emptied: readonly string[]
+  free: number
+  providers: readonly string[]
+  defaultProvider: string
+  priorities: readonly number[]
+  /** No live mark lies below; null looks at everything. */
+  floor: string | null
+  /** Takes back that this dispatcher sleeps. */
+  awake: boolean
+}
+
+export type RoundResult = {
+  /** Settlements that are recorded now, or noted to be settled by anybody. The rest was lost to another owner. */
+  settled: Set<number>
+  emptied: string[]
+  oldestXid: bigint
+  nextXid: bigint
+  claimed: ClaimedOperation[]
+  /** As many heads as slots: there may be more. */
+  fullHouse: boolean
+  floor: string | null
+}
+
+/** Settles, promotes and claims in one round trip and one commit. See `settle_and_claim` in the migrations. */
+export async function settleAndClaim(
+  client: pg.ClientBase,
+  dispatcherId: string,
+  round: Round,
+): Promise<RoundResult> {
+  const { rows } = await client.query({
+    text: `select settled, noted, emptied, oldest_xid::text, next_xid::text, claimed, full_house, floor::text
+             from settle_and_claim($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+    values: [
+      dispatcherId,
+      outcomesById(round.settlements),
+      round.emptied,
+      round.free,
+      round.providers,
+      round.defaultProvider,
+      round.priorities,
+      round.floor,
+      round.awake,
+    ],
+  })
+  const row = rows[0]
+  return {
+    settled: new Set<number>([...(row.settled ?? []), ...(row.noted ?? [])]),
+    emptied: row.emptied ?? [],
+    oldestXid: BigInt(row.oldest_xid),
+    nextXid: BigInt(row.next_xid),
+    claimed: row.claimed,
+    fullHouse: row.full_house,
+    floor: row.floor,
+  }
+}
+
+/** As settle_and_claim reads them; what stays undefined here is left out there. */
+function outcomesById(settlements: readonly Settlement[]): string {
+  return JSON.stringify(
+    Object.fromEntries(
+      settlements.map(({ id, attempts, outcome }) => [
+        id,
+        outcome.status === 'retry'
+          ? {
+              attempts,
+              status: 'pending',
+              error: outcome.error,
+              failures: outcome.burnsAttempt ? 1 : 0,
+              retry_ms: Math.ceil(outcome.delayMs),
+            }
+          : { ...outcome, attempts },
+      ]),
+    ),
+  )
+}
+
+/** The priorities that heads have now, highest first. Cheap: one index probe per priority and provider. */
+export async function headPriorities(client: pg.ClientBase, providers: readonly string[]): Promise<number[]> {
+  const { rows } = await client.query({
+    text: `with recursive head (provider, priority) as (
+             select p.provider, (select max(h.priority) from thread_operations h
+                                  where h.ready_at is not null and h.provider = p.provider)
+               from unnest($1::text[]) as p (provider)
+             union all
+             select head.provider, (select max(h.priority) from thread_operations h
+                                     where h.ready_at is not null and h.provider = head.provider and h.priority < head.priority)
+               from head where head.priority is not null
+           )
+           select distinct priority from head where priority is not null order by priority desc`,
+    values: [providers],
+  })
+  return rows.map(({ priority }) => priority as number)
+}
