@@ -27,7 +27,7 @@ export const inturn: Contender = {
       log: pino({ level: 'warn' }, pino.destination(2)),
     })
     await dispatcher.start()
-    const listener = await listen({
+    const listener = listen({
       databaseUrl: url,
       channels: ['inturn_wake'],
       onNotify: () => dispatcher.wake(),

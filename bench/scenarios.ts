@@ -11,7 +11,13 @@ export type Scenario = {
 const data = { message: 'Hi' }
 
 /** `count` operations, round-robin over `threads` threads, inserted in statements of 10,000 rows. */
-async function seed(contender: Contender, pool: pg.Pool, count: number, threads: number, prefix = 't') {
+async function seed(
+  contender: Contender,
+  pool: pg.Pool,
+  count: number,
+  threads: number,
+  prefix = 't',
+) {
   for (let from = 0; from < count; from += 10_000) {
     const rows = Array.from({ length: Math.min(10_000, count - from) }, (_, i) => from + i)
     await pool.query(contender.insertMany, [
@@ -26,7 +32,12 @@ async function drain(
   contender: Contender,
   pool: pg.Pool,
   url: string,
-  options: { count: number; concurrency: number; handlerMs?: (started: Started) => number; counts?: (started: Started) => boolean },
+  options: {
+    count: number
+    concurrency: number
+    handlerMs?: (started: Started) => number
+    counts?: (started: Started) => boolean
+  },
 ): Promise<{ seconds: number; sinceStart: number }> {
   const lastOfThread = new Map<string, number>()
   const finished = Promise.withResolvers<void>()
@@ -66,13 +77,18 @@ export const scenarios: Scenario[] = [
     name: 'A',
     title: 'insert, 10 connections, one row each',
     async run(contender, pool) {
-      const total = 10_000
+      const total = 20_000
       let next = 0
       const startedAt = performance.now()
       await Promise.all(
         Array.from({ length: 10 }, async () => {
           const client = await pool.connect()
-          while (next < total) await client.query({ name: 'one', text: contender.insertOne, values: [`t${next++ % 1000}`, data] })
+          while (next < total)
+            await client.query({
+              name: 'one',
+              text: contender.insertOne,
+              values: [`t${next++ % 1000}`, data],
+            })
           client.release()
         }),
       )
@@ -131,7 +147,10 @@ export const scenarios: Scenario[] = [
       }
       await stop()
       const sorted = samples.slice(20).sort((a, b) => a - b)
-      const at = (q: number): Figure => ({ value: sorted[Math.floor(sorted.length * q)] as number, unit: 'ms' })
+      const at = (q: number): Figure => ({
+        value: sorted[Math.floor(sorted.length * q)] as number,
+        unit: 'ms',
+      })
       return { 'p50 ms': at(0.5), 'p99 ms': at(0.99) }
     },
   },
@@ -168,7 +187,11 @@ export const scenarios: Scenario[] = [
     title: '1,000 operations of 50 ms over 100 threads, 50 at once',
     async run(contender, pool, url) {
       await seed(contender, pool, 1000, 100)
-      const { seconds } = await drain(contender, pool, url, { count: 1000, concurrency: 50, handlerMs: () => 50 })
+      const { seconds } = await drain(contender, pool, url, {
+        count: 1000,
+        concurrency: 50,
+        handlerMs: () => 50,
+      })
       return { 'ops/s': perSecond(1000 / seconds) }
     },
   },

@@ -57,7 +57,10 @@ export const sketch: Contender = {
           asleep = true
           continue
         }
-        await Promise.race([once(woken, 'wake'), new Promise((resolve) => setTimeout(resolve, 250))])
+        await Promise.race([
+          once(woken, 'wake'),
+          new Promise((resolve) => setTimeout(resolve, 250)),
+        ])
       }
     })()
     return async () => {

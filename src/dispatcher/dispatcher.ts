@@ -39,11 +39,16 @@ type Running = { claim: Claim; done: Promise<void> }
 /** A claim in the hands of its executor. */
 export type Claim = {
   readonly operation: ClaimedOperation
+  /** Who holds it. */
+  readonly dispatcherId: string
   /** Aborted when the claim may no longer be acted on: shutdown is over, or the lease is running out. */
   readonly signal: AbortSignal
   /** Set before the first word goes to the provider; from then on the claim is never given back unseen. */
   sent: boolean
 }
+
+/** A pooler in transaction mode gave us another session: `invalid_sql_statement_name`, `duplicate_prepared_statement`. */
+const lostPreparedStatement = new Set(['26000', '42P05'])
 
 /** How long every look at the heads may skip what lies below the floor, in milliseconds. */
 const floorMs = 1000
@@ -67,9 +72,12 @@ export class Dispatcher {
   #stopping = false
   #asleep = false
   #busyRounds = 0
+  #reserved = 0
+  #helping: Promise<void> | undefined
   #floor: string | null = null
   #floorUntil = 0
   #priorities: number[] = [0]
+  #prepared = true
 
   constructor(options: DispatcherOptions) {
     this.#options = options
@@ -110,7 +118,12 @@ export class Dispatcher {
   }
 
   get #free(): number {
-    return this.#stopping ? 0 : this.#options.concurrency - this.#running.size
+    return this.#stopping ? 0 : this.#options.concurrency - this.#running.size - this.#reserved
+  }
+
+  /** Most operations settled and claimed in one round: half of all, so that two rounds can run side by side. */
+  get #batch(): number {
+    return Math.max(20, Math.ceil(this.#options.concurrency / 2))
   }
 
   async #serve(): Promise<void> {
@@ -129,7 +142,22 @@ export class Dispatcher {
         await this.#wakeUp.sleep(Math.min(100 * 2 ** failures++, 5000))
       }
     }
+    await this.#helping
     client?.release()
+  }
+
+  /** A second pair of hands: runs rounds on a connection of its own while more is finished than one round takes. */
+  async #help(): Promise<void> {
+    const client = await this.#options.pool.connect().catch(() => undefined)
+    let broken = client === undefined
+    while (client && !broken && this.#finished.length >= this.#batch) {
+      await this.#round(client).catch(() => {
+        broken = true // the loop settles what is left, and reports what is wrong
+      })
+      await nextTick()
+    }
+    client?.release(broken)
+    this.#helping = undefined
   }
 
   #isOver(): boolean {
@@ -138,7 +166,8 @@ export class Dispatcher {
 
   async #round(client: pg.PoolClient): Promise<RoundResult> {
     const { providers, defaultProvider } = this.#options
-    const settlements = this.#finished.splice(0)
+    const settlements = this.#finished.splice(0, this.#batch)
+    const free = Math.min(this.#free, this.#batch)
     const emptied = this.#emptied.next()
     if (performance.now() > this.#floorUntil) {
       this.#floor = null
@@ -148,38 +177,42 @@ export class Dispatcher {
     }
     const awake = this.#asleep && this.#busyRounds >= 2
     let result: RoundResult
+    this.#reserved += free
     try {
       result = await settleAndClaim(client, this.id, {
         settlements,
         emptied,
-        free: this.#free,
+        free,
         providers: providers.includes(defaultProvider) ? this.#lookedFor : providers,
         defaultProvider,
         priorities: this.#priorities,
         floor: this.#floor,
         awake,
+        prepared: this.#prepared,
       })
     } catch (error) {
       this.#finished.unshift(...settlements)
+      if (lostPreparedStatement.has((error as { code?: string }).code ?? '')) this.#prepared = false
       throw error
+    } finally {
+      this.#reserved -= free
     }
     if (awake) this.#asleep = false
     this.#floor = result.floor
-    this.#emptied.after(emptied, result)
-    for (const { id } of settlements) {
-      if (!result.settled.has(id)) this.#options.log.warn({ operation_id: id }, 'outcome came too late: the claim was lost')
-    }
+    this.#emptied.after(emptied, settlements.map(({ operation }) => operation.thread_id), result)
+    if (result.late > 0) this.#options.log.warn({ late: result.late }, 'outcomes came too late: the claims were lost')
     this.#busyRounds = result.claimed.length > 0 ? this.#busyRounds + 1 : 0
     for (const operation of result.claimed) this.#begin(operation)
     return result
   }
 
   #begin(operation: ClaimedOperation): void {
-    const claim: Claim = { operation, signal: this.#abort.signal, sent: false }
+    const claim: Claim = { operation, dispatcherId: this.id, signal: this.#abort.signal, sent: false }
     const done = this.#options.execute(claim).then((outcome) => {
       // Without an outcome the claim stays as it is: somebody else goes on with what was sent.
       if (!this.#running.delete(operation.id) || outcome === null) return
-      this.#finished.push({ id: operation.id, attempts: operation.attempts, outcome })
+      this.#finished.push({ operation, outcome })
+      if (this.#finished.length >= this.#batch) this.#helping ??= this.#help()
       this.wake()
     })
     this.#running.set(operation.id, { claim, done })

@@ -27,17 +27,19 @@ export class EmptiedLines {
     return [...this.#lines.keys()].slice(0, perRound)
   }
 
-  /** Takes in what a round saw: `looked` are the lines it was given, `result.emptied` the new ones. */
-  after(looked: readonly string[], result: RoundResult): void {
+  /** Takes in a round: the lines it `looked` at again, and those it `settled` an operation of. */
+  after(looked: readonly string[], settled: readonly string[], result: RoundResult): void {
     for (const thread of looked) {
       const youngest = this.#lines.get(thread) ?? result.nextXid
       this.#lines.delete(thread)
       // Back in at the end, so that everybody gets a turn when there are more than a round takes.
       if (result.oldestXid < youngest) this.#lines.set(thread, youngest)
     }
-    if (result.emptied.length > 0 || this.#lines.size === 0) this.#pauseMs = 0
-    for (const thread of result.emptied) {
-      if (this.#lines.size < remembered) this.#lines.set(thread, null)
+    const empty = new Set(result.emptied)
+    for (const thread of settled) {
+      // What this round emptied itself is looked at only after its commit.
+      if (empty.has(thread) && this.#lines.size < remembered) this.#lines.set(thread, null)
     }
+    if (settled.length > 0 || this.#lines.size === 0) this.#pauseMs = 0
   }
 }

@@ -73,7 +73,7 @@ create unique index idempotency_key_is_unique_per_thread on thread_operations (t
   where idempotency_key is not null;
 
 create table operation_events (
-  id            bigint generated always as identity primary key,
+  id            bigint generated always as identity,
   operation_id  bigint not null,
   thread_id     text not null,
   from_status   text not null,
@@ -84,9 +84,10 @@ create table operation_events (
   code          text,
   run_id        text,
   retry_at      timestamptz(6),
-  at            timestamptz(6) not null default clock_timestamp()
+  at            timestamptz(6) not null default clock_timestamp(),
+  -- One index for both "the events of an operation" and their identity: the ledger is written often.
+  primary key (operation_id, id)
 );
-create index operation_events_by_operation on operation_events (operation_id, id);
 
 create table unsettled_outcomes (
   operation_id  bigint primary key,

@@ -29,7 +29,7 @@ begin
   if p_row.thread_id is null or p_row.thread_id !~ '\S' or length(p_row.thread_id) > 255 then
     raise check_violation using
       constraint = 'thread_id_has_1_to_255_characters',
-      message = format('thread_id must have 1 to 255 characters, not %s', coalesce(length(trim(p_row.thread_id)), 0)),
+      message = format('thread_id must have 1 to 255 characters, not %s', case when p_row.thread_id ~ '\S' then length(p_row.thread_id) else 0 end),
       hint = 'Write the id of the thread as text: any name of yours, for example ''user:42''.';
   end if;
   if p_row.id is not null then

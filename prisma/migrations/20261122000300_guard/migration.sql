@@ -2,9 +2,10 @@
 -- `set inturn.line = 'on'`; they alone move operations on. Everybody else may cancel what still waits
 -- and change data or priority of what was never claimed.
 
--- Refuses or completes an UPDATE that comes from outside the line.
-create function guard_update_from_outside(p_old thread_operations, p_new thread_operations) returns void
-language plpgsql set search_path from current as $$
+-- Refuses an UPDATE that comes from outside the line, or returns the provider that the row goes to now.
+-- Security definer, because who may change an operation need not be allowed to read threads.
+create function guard_update_from_outside(p_old thread_operations, p_new thread_operations) returns text
+language plpgsql security definer set search_path from current as $$
 declare
   v_column text;
 begin
@@ -51,7 +52,13 @@ begin
         hint = 'Cancel this operation and insert a new one.';
     end if;
     perform check_operation_data(p_new.operation, p_new.data);
+    -- A head stands among those of its provider, and a create_thread may name another one now.
+    if p_old.head_since is not null then
+      return provider_of(p_new.thread_id, p_new.operation, p_new.data,
+                         (select t.provider from threads t where t.id = p_new.thread_id));
+    end if;
   end if;
+  return p_new.provider;
 end $$;
 
 -- The transitions here are the table `transitions` of src/model/operation.ts; a test compares the two.
@@ -63,7 +70,7 @@ begin
       return new;
     end if;
     -- By the table's schema: this function has no search_path of its own, for the sake of the line's speed.
-    execute format('select %I.guard_update_from_outside($1, $2)', tg_table_schema) using old, new;
+    execute format('select %I.guard_update_from_outside($1, $2)', tg_table_schema) into new.provider using old, new;
     if new.status = 'cancelled' then
       new.finished_at := clock_timestamp();
       new.ready_at := null;

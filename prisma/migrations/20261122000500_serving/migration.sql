@@ -6,15 +6,19 @@
 -- lock_timeout: whatever a user's open transaction holds is skipped; the few waits that cannot be
 -- (a unique key in the making) are cut short.
 
--- The operations to serve next in these lines: the first of each, where it waits unmarked. Decided
--- without a lock; whoever acts on it locks that row alone, never the one behind it.
-create function next_in_line(p_threads text[]) returns bigint[] language sql as $$
-  select coalesce(array_agg(head.id) filter (where head.status = 'pending' and head.ready_at is null), '{}')
+-- What to serve next in these lines: the first operation of each, where it waits unmarked; which lines
+-- are empty; whether anybody waits for a result. Decided without a lock; whoever acts on it locks that
+-- row alone, never the one behind it.
+create function next_in_line(p_threads text[], out waiting bigint[], out empty text[], out somebody_waits boolean)
+language sql stable as $$
+  select coalesce(array_agg(head.id) filter (where head.status = 'pending' and head.ready_at is null), '{}'),
+         array_agg(line.thread_id) filter (where head.id is null),
+         exists (select from operation_waiters)
     from unnest(p_threads) as line (thread_id)
-   cross join lateral (
-     select o.id, o.status, o.ready_at from thread_operations o
-      where o.thread_id = line.thread_id and o.finished_at is null
-      order by o.place limit 1) as head
+    left join lateral (
+      select o.id, o.status, o.ready_at from thread_operations o
+       where o.thread_id = line.thread_id and o.finished_at is null
+       order by o.place limit 1) as head on true
 $$;
 
 -- Marks these operations as heads, except what somebody's transaction holds; the sweep comes back for it.
@@ -42,7 +46,7 @@ declare
   v_threads text[];
 begin
   select array_agg(distinct n.thread_id) into v_threads from new_rows n where n.prev_status = 'pending' and n.status = 'cancelled';
-  if v_threads is not null and mark_heads(next_in_line(v_threads)) > 0 then
+  if v_threads is not null and mark_heads((next_in_line(v_threads)).waiting) > 0 then
     perform wake_dispatchers();
   end if;
   return null;
@@ -54,75 +58,72 @@ create trigger z_move_on_after_cancel after update on thread_operations
   execute function move_on_after_cancel();
 
 -- Records outcomes, an object by operation id: {"7": {"attempts": 1, "status": "completed", "result": …}}.
--- Only the owner of a claim (dispatcher and attempt) can settle it: a late one changes nothing. What a
--- user's transaction holds is noted beside, for anybody to settle later.
-create function settle_operations(
-  p_dispatcher text, p_outcomes jsonb, out settled bigint[], out threads text[], out noted bigint[])
+-- Only the owner of a claim (dispatcher and attempt) can settle it; returns how many came too late and
+-- changed nothing. What a user's transaction holds is noted beside, for anybody to settle later.
+create function settle_operations(p_dispatcher text, p_ids bigint[], p_outcomes jsonb) returns integer
 language plpgsql as $$
 declare
-  v_ids bigint[] := array(select jsonb_object_keys(p_outcomes)::bigint);
-  v_free bigint[] := v_ids;
+  v_free bigint[] := p_ids;
+  v_settled integer;
+  v_noted integer := 0;
 begin
   loop
     begin
-      with done as (
-        update thread_operations o
-           set status = p_outcomes -> o.id::text ->> 'status',
-               claimed_by = null,
-               finished_at = case when p_outcomes -> o.id::text ->> 'status' <> 'pending' then clock_timestamp() end,
-               result = coalesce(p_outcomes -> o.id::text -> 'result', o.result),
-               error = p_outcomes -> o.id::text -> 'error',
-               failures = o.failures + coalesce((p_outcomes -> o.id::text ->> 'failures')::integer, 0),
-               ready_at = clock_timestamp() + (p_outcomes -> o.id::text ->> 'retry_ms')::integer * interval '1 millisecond'
-         where o.id = any (v_free)
-           and o.claimed_by = p_dispatcher and o.attempts = (p_outcomes -> o.id::text ->> 'attempts')::integer
-        returning o.id, o.thread_id
-      )
-      select array_agg(d.id), array_agg(d.thread_id) into settled, threads from done d;
+      update thread_operations o
+         set status = p_outcomes -> o.id::text ->> 'status',
+             result = coalesce(p_outcomes -> o.id::text -> 'result', o.result),
+             error = p_outcomes -> o.id::text -> 'error',
+             failures = o.failures + coalesce((p_outcomes -> o.id::text ->> 'failures')::integer, 0),
+             ready_at = clock_timestamp() + (p_outcomes -> o.id::text ->> 'retry_ms')::integer * interval '1 millisecond',
+             finished_at = case when p_outcomes -> o.id::text ->> 'status' <> 'pending' then clock_timestamp() end,
+             claimed_by = null
+       where o.id = any (v_free)
+         and o.claimed_by = p_dispatcher and o.attempts = (p_outcomes -> o.id::text ->> 'attempts')::integer;
+      get diagnostics v_settled = row_count;
       exit;
     exception when lock_not_available then
       -- Somebody's transaction holds one of the rows: leave it out, it must not hold up the others.
-      v_free := array(select o.id from thread_operations o where o.id = any (v_ids) for update skip locked);
+      v_free := array(select o.id from thread_operations o where o.id = any (p_ids) for update skip locked);
     end;
   end loop;
-
-  if coalesce(cardinality(settled), 0) < cardinality(v_ids) then
-    with held as (
-      insert into unsettled_outcomes (operation_id, attempts, claimed_by, outcome)
-      select o.id, o.attempts, o.claimed_by, p_outcomes -> o.id::text
-        from thread_operations o
-       where o.id = any (v_ids) and not o.id = any (v_free)
-         and o.claimed_by = p_dispatcher and o.attempts = (p_outcomes -> o.id::text ->> 'attempts')::integer
-          on conflict (operation_id) do nothing
-      returning operation_id
-    )
-    select array_agg(h.operation_id) into noted from held h;
+  if v_free <> p_ids then
+    insert into unsettled_outcomes (operation_id, attempts, claimed_by, outcome)
+    select o.id, o.attempts, o.claimed_by, p_outcomes -> o.id::text
+      from thread_operations o
+     where o.id = any (p_ids) and not o.id = any (v_free)
+       and o.claimed_by = p_dispatcher and o.attempts = (p_outcomes -> o.id::text ->> 'attempts')::integer
+        on conflict (operation_id) do nothing;
+    get diagnostics v_noted = row_count;
   end if;
-
-  if exists (select from operation_waiters) then
-    perform pg_notify('inturn_settled', o.id::text)
-       from thread_operations o
-      where o.id = any (settled)
-        and o.status in ('completed', 'failed', 'cancelled')
-        and exists (select from operation_waiters w where w.operation_id = o.id);
-  end if;
+  return cardinality(p_ids) - v_settled - v_noted;
 end $$;
 
--- Starts these heads, which the caller found marked and ready. Looks again, with a new snapshot,
+-- Tells those who wait for one of these results, when it is final.
+create function notify_waiters(p_ids bigint[]) returns void language sql as $$
+  select pg_notify('inturn_settled', o.id::text)
+    from thread_operations o
+   where o.id = any (p_ids)
+     and o.status in ('completed', 'failed', 'cancelled')
+     and exists (select from operation_waiters w where w.operation_id = o.id)
+$$;
+
+-- The thread of an operation appears with its first start, not with the INSERT: there it would be a lock.
+create function create_missing_threads(p_ids bigint[], p_default_provider text) returns void language sql as $$
+  insert into threads (id, provider, provider_thread_id)
+  select o.thread_id, coalesce(nullif(o.provider, ''), p_default_provider),
+         case when provider_of(o.thread_id, '', '{}', null) <> '' then o.thread_id end
+    from thread_operations o
+   where o.id = any (p_ids) and not exists (select from threads t where t.id = o.thread_id)
+      on conflict (id) do nothing
+$$;
+
+-- Starts these operations, which the caller found next in their lines. Looks again, with a new snapshot,
 -- whether each is still the first of its line: what was locked may have been overtaken meanwhile.
 create function start_operations(p_dispatcher text, p_ids bigint[], p_default_provider text) returns text[]
 language plpgsql as $$
 declare
   v_started text[];
 begin
-  -- The thread appears with the first start, not with the INSERT: there it would be a lock.
-  insert into threads (id, provider, provider_thread_id)
-  select o.thread_id, coalesce(nullif(o.provider, ''), p_default_provider),
-         case when provider_of(o.thread_id, '', '{}', null) <> '' then o.thread_id end
-    from thread_operations o
-   where o.id = any (p_ids) and not exists (select from threads t where t.id = o.thread_id)
-      on conflict (id) do nothing;
-
   with started as (
     update thread_operations o
        set status = 'processing',
@@ -157,10 +158,8 @@ create function claim_heads(
 language plpgsql as $$
 declare
   v_now timestamptz := clock_timestamp();
-  v_floor timestamptz := coalesce(p_floor, '-infinity');
   v_priority smallint;
-  v_provider text;
-  v_heads bigint[] := '{}';
+  v_heads bigint[];
   v_found bigint[];
   v_oldest timestamptz;
   v_id bigint;
@@ -168,29 +167,22 @@ declare
 begin
   begin
     foreach v_priority in array p_priorities loop
-      for v_provider, v_oldest in
-        select p.provider, head.ready_at
-          from unnest(p_providers) as p (provider)
-         cross join lateral (
-           select h.ready_at from thread_operations h
-            where h.ready_at is not null and h.provider = p.provider and h.priority = v_priority
-              and h.ready_at >= v_floor and h.ready_at <= v_now
-            order by h.ready_at limit 1) as head
-         order by head.ready_at
-      loop
-        oldest := least(oldest, v_oldest);
-        exit when cardinality(v_heads) >= p_free;
-        -- The order by and limit stand below the lock: rows that somebody holds do not count.
-        v_found := array(
-          select h.id from thread_operations h
-           where h.ready_at is not null and h.provider = v_provider and h.priority = v_priority
-             and h.ready_at >= v_floor and h.ready_at <= v_now
-           order by h.ready_at, h.id limit p_free - cardinality(v_heads)
-             for update skip locked);
-        v_heads := v_heads || v_found;
-      end loop;
+      -- The order by and limit stand below the lock: rows that somebody holds do not count.
+      select array_agg(head.id order by head.ready_at, head.id), min(head.ready_at) into v_found, v_oldest
+        from unnest(p_providers) as p (provider)
+       cross join lateral (
+         select h.id, h.ready_at from thread_operations h
+          where h.ready_at is not null and h.provider = p.provider and h.priority = v_priority
+            and h.ready_at >= coalesce(p_floor, '-infinity') and h.ready_at <= v_now
+          order by h.ready_at, h.id limit p_free
+            for update skip locked) as head;
+      v_heads := v_heads || v_found;
+      oldest := least(oldest, v_oldest);
+      exit when cardinality(v_heads) >= p_free;
     end loop;
-    if cardinality(v_heads) > 0 then
+    v_heads := v_heads[:p_free];
+    if v_heads is not null then
+      perform create_missing_threads(v_heads, p_default_provider);
       claimed := start_operations(p_dispatcher, v_heads, p_default_provider);
     end if;
   exception when unique_violation or deadlock_detected or lock_not_available then
@@ -200,6 +192,7 @@ begin
       begin
         if exists (select from thread_operations o
                     where o.id = v_id and o.status = 'pending' and o.ready_at <= v_now for update skip locked) then
+          perform create_missing_threads(array[v_id], p_default_provider);
           claimed := claimed || start_operations(p_dispatcher, array[v_id], p_default_provider);
         end if;
       exception when unique_violation or deadlock_detected or lock_not_available then
@@ -208,9 +201,9 @@ begin
       end;
     end loop;
   end;
-  met := cardinality(v_heads);
+  met := coalesce(cardinality(v_heads), 0);
 
-  if coalesce(cardinality(claimed), 0) < cardinality(v_heads) then
+  if coalesce(cardinality(claimed), 0) < met then
     -- Marks on operations that are not the first of their line (two overlapping inserts both saw an
     -- empty one): take them off, and make sure that the first has its own.
     with stale as (
@@ -223,19 +216,20 @@ begin
     )
     select array_agg(distinct s.thread_id) into v_stale from stale s;
     if v_stale is not null then
-      perform mark_heads(next_in_line(v_stale));
+      perform mark_heads((next_in_line(v_stale)).waiting);
     end if;
   end if;
 end $$;
 
--- One round of a dispatcher. p_emptied are lines to look at again; p_floor as in claim_heads; p_awake
--- takes back that the dispatcher sleeps. claimed is a JSON array of what it holds now; oldest_xid and
--- next_xid bound the transactions that were open when the lines were looked at.
+-- One round of a dispatcher. p_threads are the lines to move on: those of the operations it settles, and
+-- those it emptied before and looks at again. p_floor as in claim_heads; p_awake takes back that the
+-- dispatcher sleeps. claimed is a JSON array of what it holds now; emptied are those of p_threads where
+-- nobody waits; oldest_xid and next_xid bound the transactions that were open when it looked.
 create function settle_and_claim(
-  p_dispatcher text, p_outcomes jsonb, p_emptied text[], p_free integer, p_providers text[], p_default_provider text,
-  p_priorities smallint[], p_floor timestamptz, p_awake boolean,
-  out settled bigint[], out noted bigint[], out emptied text[], out oldest_xid xid8, out next_xid xid8,
-  out claimed json, out full_house boolean, out floor timestamptz)
+  p_dispatcher text, p_ids bigint[], p_outcomes jsonb, p_threads text[], p_free integer, p_providers text[],
+  p_default_provider text, p_priorities smallint[], p_floor timestamptz, p_awake boolean,
+  out late integer, out emptied text[], out oldest_xid xid8, out next_xid xid8,
+  out claimed text, out full_house boolean, out floor timestamptz)
 language plpgsql security definer
   set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -243,58 +237,53 @@ language plpgsql security definer
 as $$
 declare
   v_snapshot pg_snapshot := pg_current_snapshot();
-  v_now timestamptz := clock_timestamp();
-  v_settlement record;
+  v_actor text := set_config('inturn.actor', p_dispatcher, true);
   v_claim record;
-  v_threads text[];
   v_claimed text[];
   v_room integer := p_free;
-  v_next bigint[];
+  v_next record;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception using
       message = 'a dispatcher needs read committed: it must see what others have committed since its last statement',
       hint = 'Set it for the role of the dispatcher: alter role … set default_transaction_isolation = ''read committed'';';
   end if;
-  perform set_config('inturn.actor', p_dispatcher, true);
   oldest_xid := pg_snapshot_xmin(v_snapshot);
   next_xid := pg_snapshot_xmax(v_snapshot);
   if p_awake then
     update dispatchers d set asleep = false where d.id = p_dispatcher and d.asleep;
   end if;
 
-  if p_outcomes <> '{}' then
-    v_settlement := settle_operations(p_dispatcher, p_outcomes);
-    settled := v_settlement.settled;
-    noted := v_settlement.noted;
-    v_threads := v_settlement.threads;
+  if p_ids <> '{}' then
+    late := settle_operations(p_dispatcher, p_ids, p_outcomes);
   end if;
   if p_free > 0 then
     v_claim := claim_heads(p_dispatcher, p_free, p_providers, p_default_provider, p_priorities, p_floor);
     v_claimed := v_claim.claimed;
     v_room := p_free - v_claim.met;
     -- A transaction that marked itself a second ago may commit only now.
-    floor := coalesce(v_claim.oldest, v_now) - interval '1 second';
+    floor := coalesce(v_claim.oldest, clock_timestamp()) - interval '1 second';
   end if;
   full_house := p_free > 0 and v_room <= 0;
 
-  if v_threads is not null or cardinality(p_emptied) > 0 then
-    v_next := next_in_line(v_threads || p_emptied);
-    if v_room > 0 and cardinality(v_next) > 0 then
+  if p_threads <> '{}' then
+    select * into v_next from next_in_line(p_threads);
+    emptied := v_next.empty;
+    if v_room > 0 and v_next.waiting <> '{}' then
       -- Nobody older waits, so the next of these lines start at once and need no mark.
       begin
-        v_claimed := v_claimed || start_operations(p_dispatcher, v_next[:v_room], p_default_provider);
-        v_next := v_next[v_room + 1:];
+        v_claimed := v_claimed || start_operations(p_dispatcher, v_next.waiting[:v_room], p_default_provider);
+        v_next.waiting := v_next.waiting[v_room + 1:];
       exception when unique_violation or deadlock_detected or lock_not_available then
         null; -- somebody's transaction holds one of them: all are marked below instead
       end;
     end if;
-    if cardinality(v_next) > 0 and mark_heads(v_next) > 0 then
+    if v_next.waiting <> '{}' and mark_heads(v_next.waiting) > 0 then
       perform wake_dispatchers();
     end if;
-    emptied := array(
-      select line.thread_id from unnest(v_threads) as line (thread_id)
-       where not exists (select from thread_operations o where o.thread_id = line.thread_id and o.finished_at is null));
+    if v_next.somebody_waits then
+      perform notify_waiters(p_ids);
+    end if;
   end if;
   claimed := '[' || coalesce(array_to_string(v_claimed, ','), '') || ']';
 end $$;

@@ -28,7 +28,7 @@ begin
   if seen = 0 then
     return;
   end if;
-  marked := mark_heads(next_in_line(v_threads));
+  marked := mark_heads((next_in_line(v_threads)).waiting);
 
   -- A mark in the future that no retry explains, or a row from the future: the clock was set back.
   with pulled_back as (
@@ -52,27 +52,22 @@ end $$;
 
 -- Settles what its dispatcher could not because somebody's transaction held the row. Anybody may.
 create function settle_noted(p_limit integer) returns integer language plpgsql security definer
-  set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
-  set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
-  set jit = off set lock_timeout = '100ms'
+  set search_path from current set inturn.line = 'on' set lock_timeout = '100ms'
 as $$
 declare
   v_note unsettled_outcomes;
-  v_threads text[];
+  v_thread text;
   v_count integer := 0;
 begin
   for v_note in select * from unsettled_outcomes order by noted_at limit p_limit for update skip locked loop
-    if not exists (select from thread_operations o
-                    where o.id = v_note.operation_id and o.claimed_by = v_note.claimed_by and o.attempts = v_note.attempts) then
-      delete from unsettled_outcomes u where u.operation_id = v_note.operation_id;
-      continue;
-    end if;
-    if exists (select from thread_operations o where o.id = v_note.operation_id for update skip locked) then
-      perform set_config('inturn.actor', v_note.claimed_by, true);
-      delete from unsettled_outcomes u where u.operation_id = v_note.operation_id;
-      select s.threads into v_threads
-        from settle_operations(v_note.claimed_by, jsonb_build_object(v_note.operation_id, v_note.outcome)) s;
-      perform mark_heads(next_in_line(v_threads));
+    select o.thread_id into v_thread from thread_operations o where o.id = v_note.operation_id for update skip locked;
+    continue when not found;
+    delete from unsettled_outcomes u where u.operation_id = v_note.operation_id;
+    perform set_config('inturn.actor', v_note.claimed_by, true);
+    if settle_operations(v_note.claimed_by, array[v_note.operation_id],
+                         jsonb_build_object(v_note.operation_id, v_note.outcome)) = 0 then
+      perform mark_heads((next_in_line(array[v_thread])).waiting);
+      perform notify_waiters(array[v_note.operation_id]);
       v_count := v_count + 1;
     end if;
   end loop;
