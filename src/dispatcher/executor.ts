@@ -1,5 +1,116 @@
+import type pg from 'pg'
+import type { Logger } from 'pino'
+import { z } from 'zod'
 import type { Outcome } from '../model/outcome.ts'
+import type { ProviderName } from '../model/thread.ts'
+import type { OperationContext } from '../operations/context.ts'
+import { ClaimLost, Journal, OutcomeUnknown } from '../operations/journal.ts'
+import { Refusal } from '../operations/refusal.ts'
+import { operationOf } from '../operations/registry.ts'
+import { RunFailed } from '../operations/run-outcome.ts'
+import type { Provider } from '../provider/provider.ts'
+import { ProviderError } from '../provider/provider-error.ts'
 import type { Claim } from './dispatcher.ts'
+import { operationLog } from './operation-log.ts'
+import { afterFailure, type RetryLimits } from './retry-policy.ts'
 
 /** Executes a claimed operation. Null: no outcome may be recorded, the claim is left as it is. Never rejects. */
 export type Execute = (claim: Claim) => Promise<Outcome | null>
+
+export type ExecutorOptions = {
+  pool: pg.Pool
+  /** Those for which there are settings. */
+  providers: Partial<Record<ProviderName, Provider>>
+  /** Deadline of one provider request, in milliseconds. */
+  callTimeoutMs: number
+  retry: RetryLimits
+  log: Logger
+  /** Messages and answers may appear in the log. Default false. */
+  logContent?: boolean
+}
+
+/** How long an operation waits for a dispatcher that has settings for its provider, in milliseconds. */
+const otherDispatcherMs = 1_000
+
+/** The pipeline of one operation: check its data, hand it to its handler, judge what came of it. */
+export function createExecutor(options: ExecutorOptions): Execute {
+  return async (claim) => {
+    const log = operationLog(options.log, claim.operation, options.logContent ?? false)
+    log.started()
+    const outcome = await perform(claim, options).catch((error: unknown) => {
+      if (error instanceof ClaimLost || claim.signal.aborted) return null
+      if (!isExpected(error)) log.unexpected(error)
+      return outcomeOf(error, claim, options.retry)
+    })
+    log.ended(outcome)
+    return outcome
+  }
+}
+
+async function perform(claim: Claim, options: ExecutorOptions): Promise<Outcome> {
+  const { operation } = claim
+  const provider = options.providers[operation.provider]
+  if (provider === undefined) return notServedHere(operation.provider)
+  const { schema, handle } = operationOf(operation.operation)
+  // A row may be older than the schema that it is checked by now.
+  const data = schema.safeParse(operation.data)
+  if (!data.success) throw new Refusal('data_invalid', z.prettifyError(data.error))
+  return handle(contextOf(claim, data.data, provider, options))
+}
+
+function contextOf(
+  claim: Claim,
+  data: unknown,
+  provider: Provider,
+  { pool, callTimeoutMs }: ExecutorOptions,
+): OperationContext {
+  const { operation, dispatcherId, signal } = claim
+  // An earlier attempt has sent something already.
+  claim.sent = operation.intent !== null || operation.progress !== null
+  const onSend = () => {
+    claim.sent = true
+  }
+  return {
+    operation,
+    data,
+    provider,
+    call: { signal, timeoutMs: callTimeoutMs },
+    journal: new Journal(operation, { pool, dispatcherId, signal, onSend }),
+    pool,
+  }
+}
+
+const isExpected = (error: unknown) =>
+  error instanceof Refusal || error instanceof OutcomeUnknown || error instanceof ProviderError
+
+function outcomeOf(error: unknown, { operation }: Claim, limits: RetryLimits): Outcome {
+  const { failures, attempts } = operation
+  const tries = { failures, waits: attempts - 1 - failures }
+  if (error instanceof Refusal)
+    return { status: 'failed', error: { code: error.code, message: error.message } }
+  if (error instanceof OutcomeUnknown) {
+    const { code, message, delayMs } = error
+    return { status: 'retry', error: { code, message }, delayMs, burnsAttempt: false }
+  }
+  if (error instanceof ProviderError) {
+    const outcome = afterFailure(error.failure, tries, limits)
+    const isLastRun = error instanceof RunFailed && outcome.status === 'failed'
+    return isLastRun ? { ...outcome, result: error.result } : outcome
+  }
+  // Ours, or the database's: its words may quote content, so they go to the log alone.
+  const name = error instanceof Error ? error.name : typeof error
+  const message = `inturn could not go on (${name}): its log says more.`
+  const failure = { code: 'internal_error', message, decision: 'reconcile', sent: true } as const
+  return afterFailure(failure, tries, limits)
+}
+
+/** The thread has moved to another provider since this was queued; its dispatchers are served it next. */
+function notServedHere(provider: ProviderName): Outcome {
+  const message = `This dispatcher has no settings for the provider "${provider}".`
+  return {
+    status: 'retry',
+    error: { code: 'provider_not_configured', message },
+    delayMs: otherDispatcherMs,
+    burnsAttempt: false,
+  }
+}

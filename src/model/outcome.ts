@@ -1,4 +1,4 @@
-import type { Run, Usage } from './run.ts'
+import type { NamelessRun, Run, Usage } from './run.ts'
 
 /** Why an operation failed or waits: what `thread_operations.error` holds. Never message content. */
 export type Failure = {
@@ -14,9 +14,10 @@ export type Failure = {
 /** What `thread_operations.result` holds for people who read it with SQL. */
 export type OperationResult = {
   provider_thread_id?: string
-  /** The message that was added, where the provider gives it an id. */
+  /** The message that was added; on `responses` one that travelled with its run is not told. */
   message_id?: string
-  run?: Pick<Run, 'id' | 'status' | 'model' | 'incomplete_reason'>
+  /** `id` is null where the provider's reply that named the run was lost. */
+  run?: Pick<Run | NamelessRun, 'id' | 'status' | 'model' | 'incomplete_reason'>
   /** All that the assistant wrote in the run; null when it wrote nothing. */
   text?: string | null
   usage?: Usage | null

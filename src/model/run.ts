@@ -28,4 +28,9 @@ export type Run = {
   text: string | null
   /** Calls left unanswered at the end; empty unless the model asked for the caller's functions. */
   tool_calls: ToolCall[]
+  /** The last thing that the run has added to its provider thread; null when it added nothing. */
+  last_item_id: string | null
 }
+
+/** A run that was found by what it wrote: the reply that named it was lost, and runs cannot be listed. */
+export type NamelessRun = Omit<Run, 'id'> & { id: null }

@@ -124,5 +124,6 @@ function toRun(run: RunObject, messages: readonly Message[]): Run {
       name: call.function.name,
       arguments: call.function.arguments,
     })),
+    last_item_id: messages.at(-1)?.id ?? null,
   }
 }

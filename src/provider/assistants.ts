@@ -78,11 +78,14 @@ export function assistantsProvider(settings: ProviderSettings): Provider {
         return found ? { id: found.id } : null
       }),
 
+    findAnswer: async () => null,
+
     followRun: (threadId, runId, options) =>
       followAssistantsRun(client, threadId, runId, { ...options, pollMs }),
 
-    abandonRun: (threadId, run, options) =>
-      cancelAssistantsRun(client, threadId, run.id, { ...options, pollMs }),
+    abandonRun: async (threadId, { id }, options) => {
+      if (id !== null) await cancelAssistantsRun(client, threadId, id, { ...options, pollMs })
+    },
   }
 }
 

@@ -1,5 +1,5 @@
 import type { MessageInput } from '../model/message.ts'
-import type { Run } from '../model/run.ts'
+import type { NamelessRun, Run } from '../model/run.ts'
 import type { ProviderName } from '../model/thread.ts'
 
 /** What a server of this kind can do, so that nobody above the adapter asks for its name. */
@@ -73,8 +73,17 @@ export interface Provider {
   ): Promise<Run>
   /** The run that this operation has started already; null when none can be found (Responses cannot list). */
   findRun(threadId: string, tag: string, options: CallOptions): Promise<{ id: string } | null>
+  /**
+   * The run whose output stands after the item `after` (null: from the start), where runs cannot be
+   * listed. Null when nothing of a run stands there, or where `findRun` would find it.
+   */
+  findAnswer(
+    threadId: string,
+    after: string | null,
+    options: CallOptions,
+  ): Promise<NamelessRun | null>
   /** Follows a run that was started before, by its id, to its end. */
   followRun(threadId: string, runId: string, options: CallOptions): Promise<Run>
   /** Leaves no tool call unanswered and no run active: cancels the run, or answers its calls with an error. */
-  abandonRun(threadId: string, run: Run, options: CallOptions): Promise<void>
+  abandonRun(threadId: string, run: Run | NamelessRun, options: CallOptions): Promise<void>
 }

@@ -1,5 +1,5 @@
 import type { OpenAI } from 'openai'
-import type { Run, ToolCall } from '../model/run.ts'
+import type { NamelessRun, Run, ToolCall } from '../model/run.ts'
 import { attempt, once, repeatable } from './client.ts'
 import { ProviderError } from './provider-error.ts'
 import { type Follow, followResponse } from './responses-run.ts'
@@ -11,11 +11,12 @@ import { type Follow, followResponse } from './responses-run.ts'
 export async function abandonResponse(
   client: OpenAI,
   conversationId: string,
-  run: Run,
+  run: Run | NamelessRun,
   options: Follow,
 ): Promise<void> {
-  const { tool_calls } =
-    run.status === 'requires_action' ? run : await cancel(client, run.id, options)
+  const { id, status } = run
+  const isOver = status === 'requires_action' || id === null
+  const { tool_calls } = isOver ? run : await cancel(client, id, options)
   if (tool_calls.length === 0) return
   await attempt('responses', options, async () => {
     const items = (await unanswered(client, conversationId, tool_calls, options)).map(errorOutput)

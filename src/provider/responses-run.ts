@@ -94,6 +94,7 @@ function toRun(response: Response): Run {
       : null,
     text: texts.length === 0 ? null : texts.join('\n'),
     tool_calls: calls,
+    last_item_id: response.output.at(-1)?.id ?? null,
   }
 }
 

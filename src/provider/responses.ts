@@ -3,6 +3,7 @@ import { attempt, createClient, once, type ProviderSettings, repeatable } from '
 import { profiles } from './profiles.ts'
 import type { CallOptions, Provider } from './provider.ts'
 import { abandonResponse } from './responses-abandon.ts'
+import { findAnswer } from './responses-answer.ts'
 import { isSameMessage, toInput, toItem } from './responses-input.ts'
 import { followResponse, startResponse } from './responses-run.ts'
 import { runBody } from './run-parameters.ts'
@@ -73,6 +74,9 @@ export function responsesProvider(settings: ProviderSettings): Provider {
     },
 
     findRun: async () => null,
+
+    findAnswer: (threadId, after, options) =>
+      call(options, () => findAnswer(client, threadId, after, options)),
 
     followRun: (_threadId, runId, options) =>
       followResponse(client, runId, { ...options, pollMs, settleMs }),

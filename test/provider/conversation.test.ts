@@ -17,6 +17,7 @@ const unknownEnd: Omit<Run, 'id'> = {
   usage: null,
   text: null,
   tool_calls: [],
+  last_item_id: null,
 }
 
 describe.each(['responses', 'assistants'] as const)('a conversation with "%s"', (name) => {

@@ -29,7 +29,9 @@ export async function startRelay(target: string): Promise<Relay> {
       method,
       headers: pick(headers, ['authorization', 'content-type', 'openai-beta', 'accept']),
       body: relayed.body || undefined,
-    })
+    }).catch(() => null)
+    // The server has cut the connection: so do we.
+    if (answer === null) return void response.destroy()
     const marker = relay.loseFrom(relayed)
     const lose = () => void (relay.loss === 'break' && response.destroy())
     if (marker === '') return lose()

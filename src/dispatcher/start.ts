@@ -1,0 +1,77 @@
+import type { Config } from '../config.ts'
+import { listen } from '../db/listen.ts'
+import { createPool } from '../db/pool.ts'
+import { requireMigrated } from '../db/require-migrated.ts'
+import type { Logger } from '../log.ts'
+import type { ProviderName } from '../model/thread.ts'
+import { createProviders } from '../provider/registry.ts'
+import { Dispatcher } from './dispatcher.ts'
+import { createExecutor } from './executor.ts'
+import { defaultBackoff } from './retry-policy.ts'
+
+export type RunningDispatcher = {
+  readonly id: string
+  /** Claims no more, waits for what runs (see `Dispatcher.stop`) and closes every connection. */
+  stop(): Promise<void>
+}
+
+/**
+ * A dispatcher as `inturn dispatch` runs it, in this process: its pool, its providers, the loop, and
+ * the ear that wakes it. Throws `not_migrated`, and what connecting throws.
+ */
+export async function startDispatcher(
+  config: Config & { databaseUrl: string },
+  log: Logger,
+): Promise<RunningDispatcher> {
+  const { databaseUrl, schema, concurrency, provider: defaultProvider } = config
+  await requireMigrated({ databaseUrl, schema })
+  const served = Object.keys(config.providers) as ProviderName[]
+  const pool = createPool(databaseUrl, {
+    schema,
+    applicationName: 'inturn dispatch',
+    onError: (error) => log.warn({ err: error }, 'database connection lost'),
+  })
+  const execute = createExecutor({
+    pool,
+    providers: createProviders(config.providers),
+    callTimeoutMs: config.callTimeoutMs,
+    retry: { ...defaultBackoff, maxAttempts: config.maxAttempts },
+    log,
+    logContent: config.logContent,
+  })
+  const dispatcher = new Dispatcher({
+    ...config,
+    pool,
+    execute,
+    providers: served,
+    defaultProvider,
+    log,
+  })
+  await dispatcher.start()
+  const listener = listen({
+    databaseUrl,
+    channels: ['inturn_wake'],
+    applicationName: 'inturn dispatch, listening',
+    // Other schemas of the same database have dispatchers of their own.
+    onNotify: (_channel, wokenSchema) => wokenSchema === schema && dispatcher.wake(),
+    onConnected: () => dispatcher.wake(),
+    onDisconnected: (error) => log.warn({ err: error }, 'not listening; will try again'),
+  })
+  log.info(
+    { dispatcher: dispatcher.id, providers: served, concurrency, schema },
+    'dispatcher started',
+  )
+  if (!served.includes(defaultProvider)) {
+    log.warn(
+      `threads that name no provider wait for one that serves ${defaultProvider}; to serve them here, set INTURN_PROVIDER=${served[0]}`,
+    )
+  }
+  return {
+    id: dispatcher.id,
+    async stop() {
+      await dispatcher.stop()
+      await listener.close()
+      await pool.end()
+    },
+  }
+}

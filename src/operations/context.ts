@@ -1,0 +1,26 @@
+import type pg from 'pg'
+import type { Outcome } from '../model/outcome.ts'
+import type { CallOptions, Provider } from '../provider/provider.ts'
+import type { ClaimedOperation } from '../store/claim.ts'
+import type { Journal } from './journal.ts'
+
+/** What a handler works with. */
+export type OperationContext<Data = unknown> = {
+  operation: ClaimedOperation
+  /** Checked by the operation's schema. */
+  data: Data
+  provider: Provider
+  /** For every call of the provider. */
+  call: CallOptions
+  journal: Journal
+  pool: pg.Pool
+}
+
+/**
+ * Executes one claimed operation, from wherever an earlier attempt has left it. Throws Refusal,
+ * ProviderError, RunFailed or OutcomeUnknown, which say what is to become of it.
+ */
+export type Handler<Data> = (context: OperationContext<Data>) => Promise<Outcome>
+
+/** Our own id on the provider's objects. */
+export const tagOf = ({ operation }: OperationContext): string => String(operation.id)

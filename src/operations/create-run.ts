@@ -1,0 +1,13 @@
+import { resolveAssistant } from './assistant.ts'
+import type { Handler } from './context.ts'
+import type { CreateRun } from './data/create-run.ts'
+import { ensureProviderThread } from './provider-thread.ts'
+import { runOnce } from './run-once.ts'
+import { runOutcome } from './run-outcome.ts'
+
+export const createRun: Handler<CreateRun> = async (context) => {
+  const parameters = await resolveAssistant(context, context.data)
+  const threadId = await ensureProviderThread(context)
+  const run = await runOnce(context, threadId, { parameters })
+  return runOutcome(context, threadId, run)
+}

@@ -1,0 +1,25 @@
+import type { z } from 'zod'
+import type { OperationKind } from '../model/operation.ts'
+import { addMessage } from './add-message.ts'
+import { addMessageAndRun } from './add-message-and-run.ts'
+import type { Handler } from './context.ts'
+import { createRun } from './create-run.ts'
+import { createThread } from './create-thread.ts'
+import { type OperationData, operationData } from './data/index.ts'
+import { updateThread } from './update-thread.ts'
+
+const handlers: { [Kind in OperationKind]: Handler<OperationData<Kind>> } = {
+  create_thread: createThread,
+  add_message: addMessage,
+  create_run: createRun,
+  add_message_and_run: addMessageAndRun,
+  update_thread: updateThread,
+}
+
+/** What `data` of a kind must look like, and who executes it then. */
+export function operationOf(kind: OperationKind): {
+  schema: z.ZodObject
+  handle: Handler<unknown>
+} {
+  return { schema: operationData[kind], handle: handlers[kind] as Handler<unknown> }
+}

@@ -1,0 +1,51 @@
+import type pg from 'pg'
+import type { ProviderName } from '../model/thread.ts'
+import { locked, whileLocked } from './while-locked.ts'
+
+/** What is known of a thread at its provider; what is left out stays as it is. */
+export type ThreadFacts = {
+  provider?: ProviderName
+  provider_thread_id?: string | null
+  last_item_id?: string | null
+  metadata?: Record<string, string>
+}
+
+/** The claim in whose name facts are written: a dispatcher that lost it changes nothing. */
+export type Fence = { dispatcherId: string; id: number; attempts: number; thread_id: string }
+
+/**
+ * Writes down what a claim has learned of its thread. Waits for nobody's lock but comes back until the
+ * row is free; rejects when `signal` aborts before.
+ */
+export async function noteThread(
+  pool: pg.Pool,
+  fence: Fence,
+  facts: ThreadFacts,
+  signal: AbortSignal,
+): Promise<void> {
+  await whileLocked(signal, async () => {
+    const { rows } = await pool.query({
+      text: `with free as (
+               select t.id from threads t where t.id = $1 for no key update skip locked
+             ), done as (
+               update threads t
+                  set (provider, provider_thread_id, last_item_id, metadata, updated_at) = (
+                        select f.provider, f.provider_thread_id, f.last_item_id, f.metadata, clock_timestamp()
+                          from jsonb_populate_record(t, $2) f)
+                 from free
+                where t.id = free.id
+                  and exists (select from thread_operations o
+                               where o.id = $3 and o.claimed_by = $4 and o.attempts = $5)
+             )
+             select exists (select from free) or not exists (select from threads t where t.id = $1) as free`,
+      values: [
+        fence.thread_id,
+        JSON.stringify(facts),
+        fence.id,
+        fence.dispatcherId,
+        fence.attempts,
+      ],
+    })
+    return rows[0].free ? undefined : locked
+  })
+}
