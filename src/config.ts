@@ -36,7 +36,7 @@ const settings = {
     .describe('base URL for `assistants`; default OPENAI_BASE_URL'),
 }
 
-type SettingName = keyof typeof settings
+export type SettingName = keyof typeof settings
 type Settings = z.output<z.ZodObject<typeof settings>>
 type ProviderSettingName =
   | 'openaiApiKey'
@@ -64,6 +64,8 @@ export const settingsHelp = Object.fromEntries(
   ]),
 ) as Record<SettingName, SettingHelp>
 
+const knownEnv: ReadonlySet<string> = new Set(Object.keys(settings).map(envOf))
+
 /**
  * Settings from flags (by their camelCase names) and, where a flag is missing, the environment. An
  * empty string counts as missing. Throws one ConfigError with every problem.
@@ -85,13 +87,30 @@ export function loadConfig<Required extends keyof Config = never>(
     }
   }
   for (const name of required) {
-    if (given(flags[name]) === undefined && given(env[envOf(name)]) === undefined) {
+    if (name === 'providers') problems.push(...missingKeys(values as Partial<Settings>))
+    else if (given(flags[name]) === undefined && given(env[envOf(name)]) === undefined) {
       problems.push(`${envOf(name)} is missing: set it, or write ${flagOf(name)}`)
     }
   }
   problems.push(...crossProblems(values as Partial<Settings>))
   if (problems.length > 0) throw new ConfigError(problems)
   return toConfig(values as Settings) as ReturnType<typeof loadConfig<Required>>
+}
+
+/** The environment for a process of ours: this one's, with exactly `settings` in place of all that is set here. */
+export function environmentWith(
+  settings: Partial<Record<SettingName, string>>,
+): Record<string, string | undefined> {
+  const others = Object.entries(process.env).filter(([name]) => !knownEnv.has(name))
+  const ours = Object.entries(settings).map(([name, value]) => [envOf(name), value])
+  return Object.fromEntries([...others, ...ours])
+}
+
+function missingKeys({ openaiApiKey, assistantsApiKey }: Partial<Settings>): string[] {
+  if (openaiApiKey || assistantsApiKey) return []
+  return [
+    'No provider has a key: set OPENAI_API_KEY, or ASSISTANTS_API_KEY for `assistants` alone (the emulator takes any key)',
+  ]
 }
 
 function toConfig(values: Settings): Config {

@@ -68,7 +68,7 @@ async function platformPackage(): Promise<Programs> {
 }
 
 /** Whether accounts other than its owner may use `path`: every folder above it can be entered. */
-async function isOpen(path: string): Promise<boolean> {
+export async function isOpen(path: string): Promise<boolean> {
   const { mode } = await stat(path)
   if ((mode & 0o001) === 0) return false
   const parent = dirname(path)

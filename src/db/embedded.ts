@@ -1,9 +1,10 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
-import { extname } from 'node:path'
+import { extname, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { InturnError } from '../errors.ts'
+import { isOpen } from './embedded-programs.ts'
 
 export type EmbeddedOptions = {
   /** Port on 127.0.0.1. Default: a free one. */
@@ -64,6 +65,11 @@ export async function startEmbedded(options: EmbeddedOptions = {}): Promise<Embe
       await exited
     },
   }
+}
+
+/** Whether a `dataDir` in `folder` will do: as root, PostgreSQL runs under another account, which must get there. */
+export async function canServeFrom(folder: string): Promise<boolean> {
+  return process.getuid?.() !== 0 || isOpen(resolve(folder))
 }
 
 async function readReport(output: Socket): Promise<GuardReport> {

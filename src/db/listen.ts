@@ -2,15 +2,17 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { connect } from './connect.ts'
 
-export type ListenOptions = {
-  databaseUrl: string
+/** A direct connection of its own, or one that is borrowed from a pool for as long as it listens. */
+type Source = { databaseUrl: string; pool?: undefined } | { pool: pg.Pool }
+
+export type ListenOptions = Source & {
   channels: readonly string[]
   onNotify: (channel: string, payload: string) => void
   /** Called after each connect: what was sent before it is lost, so look once yourself. */
   onConnected?: () => void
   /** Called for a lost connection and for each failed attempt to connect again. */
   onDisconnected?: (error: Error) => void
-  /** Shown in `pg_stat_activity`. Default `inturn listen`. */
+  /** Shown in `pg_stat_activity`, unless the connection is a pool's. Default `inturn listen`. */
   applicationName?: string
 }
 
@@ -19,7 +21,7 @@ export type Listener = { close(): Promise<void> }
 const backoffMs = { first: 100, longest: 5_000 }
 
 /**
- * Listens on one direct connection until `close()`, connecting again whenever it is lost, with a
+ * Listens on one connection until `close()`, connecting again whenever it is lost, with a
  * growing, jittered pause. Never throws: notifications only ever shorten somebody's wait.
  */
 export function listen(options: ListenOptions): Listener {
@@ -58,9 +60,7 @@ async function listenOnce(
   closing: AbortSignal,
   onConnected: () => void,
 ): Promise<void> {
-  const client = await connect(options.databaseUrl, {
-    applicationName: options.applicationName ?? 'inturn listen',
-  })
+  const { client, end } = await open(options)
   const over = Promise.withResolvers<void>()
   // Lost before anybody waits for it: the query in between fails as well and tells.
   over.promise.catch(() => {})
@@ -76,6 +76,21 @@ async function listenOnce(
     await over.promise
   } finally {
     closing.removeEventListener('abort', stop)
-    await client.end().catch(() => {})
+    await end()
   }
+}
+
+async function open(options: ListenOptions): Promise<{
+  client: pg.ClientBase
+  end: () => Promise<void>
+}> {
+  if (options.pool) {
+    const client = await options.pool.connect()
+    // Never back into the pool, where others would get a connection that listens.
+    return { client, end: async () => client.release(true) }
+  }
+  const client = await connect(options.databaseUrl, {
+    applicationName: options.applicationName ?? 'inturn listen',
+  })
+  return { client, end: () => client.end().catch(() => {}) }
 }

@@ -85,8 +85,8 @@ create table operation_events (
   run_id        text,
   retry_at      timestamptz(6),
   at            timestamptz(6) not null default clock_timestamp(),
-  -- One index for both "the events of an operation" and their identity: the ledger is written often.
-  primary key (operation_id, id)
+  -- One index for the story of a thread, of an operation, and their identity: the ledger is written often.
+  primary key (thread_id, operation_id, id)
 );
 
 create table unsettled_outcomes (

@@ -44,11 +44,14 @@ create function move_on_after_cancel() returns trigger language plpgsql security
 as $$
 declare
   v_threads text[];
+  v_ids bigint[];
 begin
-  select array_agg(distinct n.thread_id) into v_threads from new_rows n where n.prev_status = 'pending' and n.status = 'cancelled';
+  select array_agg(distinct n.thread_id), array_agg(n.id) into v_threads, v_ids
+    from new_rows n where n.prev_status = 'pending' and n.status = 'cancelled';
   if v_threads is not null and mark_heads((next_in_line(v_threads)).waiting) > 0 then
     perform wake_dispatchers();
   end if;
+  perform notify_waiters(v_ids);
   return null;
 end $$;
 

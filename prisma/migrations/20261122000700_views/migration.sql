@@ -40,11 +40,15 @@ select o.id, o.thread_id, o.operation, o.priority,
        case
          when active.id is not null then format('behind operation %s, %s since %s', active.id, active.status,
                                                 date_trunc('second', active.started_at))
-         when o.ready_at is null then 'behind the operations before it'
-         when o.ready_at > clock_timestamp() then format('attempt %s is due at %s (%s)', o.attempts + 1,
-                                                         date_trunc('second', o.ready_at), o.error ->> 'code')
+         when o.id <> (select f.id from thread_operations f
+                        where f.thread_id = o.thread_id and f.finished_at is null order by f.place limit 1)
+           then 'behind the operations before it'
+         when o.ready_at is null then 'its turn: the next sweep marks it'
+         when o.ready_at > clock_timestamp() then format('attempt %s is due at %s%s', o.attempts + 1,
+                                                         date_trunc('second', o.ready_at), ' (' || (o.error ->> 'code') || ')')
          when not exists (select from dispatchers d
-                           where o.provider = any (d.providers) or (o.provider = '' and cardinality(d.providers) > 0))
+                           where d.beat_at > clock_timestamp() - interval '30 seconds'
+                             and (o.provider = any (d.providers) or (o.provider = '' and cardinality(d.providers) > 0)))
            then case when o.provider = '' then 'no dispatcher is running'
                      else format('no dispatcher serves the provider %s', o.provider) end
          else 'ready: waits for a free slot' end as waits_for,

@@ -1,0 +1,1013 @@
+-- Everything that the migrations make, as PostgreSQL prints it: what Prisma cannot show is here too.
+-- Compared by a test, and written anew by: npx vitest run test/db/schema.test.ts --update
+-- check_operation_data is left out: "inturn migrate" generates it from the schemas of the operations.
+
+create sequence thread_operations_id_seq as bigint increment 1 cache 1 owned by thread_operations.id;
+
+create table assistants (
+  id text not null,
+  model text,
+  prompt jsonb,
+  instructions text,
+  tools jsonb,
+  parameters jsonb default '{}'::jsonb not null,
+  created_at timestamp(6) with time zone default clock_timestamp() not null,
+  updated_at timestamp(6) with time zone default clock_timestamp() not null,
+  constraint assistant_has_a_model_or_a_prompt CHECK (((model IS NOT NULL) OR (prompt IS NOT NULL))),
+  constraint assistant_parameters_are_an_object CHECK ((jsonb_typeof(parameters) = 'object'::text)),
+  constraint assistant_prompt_is_an_object CHECK ((jsonb_typeof(prompt) = 'object'::text)),
+  constraint assistant_tools_are_an_array CHECK ((jsonb_typeof(tools) = 'array'::text)),
+  constraint assistants_pkey PRIMARY KEY (id)
+);
+
+create table dispatchers (
+  id text not null,
+  host text not null,
+  pid integer not null,
+  concurrency integer not null,
+  providers text[] not null,
+  asleep boolean default false not null,
+  started_at timestamp(6) with time zone default clock_timestamp() not null,
+  beat_at timestamp(6) with time zone default clock_timestamp() not null,
+  constraint dispatchers_pkey PRIMARY KEY (id)
+) with (fillfactor=50);
+CREATE INDEX dispatchers_asleep ON public.dispatchers USING btree (id) WHERE asleep;
+
+create table operation_events (
+  id bigint generated always as identity not null,
+  operation_id bigint not null,
+  thread_id text not null,
+  from_status text not null,
+  to_status text not null,
+  turn bigint,
+  attempt integer not null,
+  actor text not null,
+  code text,
+  run_id text,
+  retry_at timestamp(6) with time zone,
+  at timestamp(6) with time zone default clock_timestamp() not null,
+  constraint operation_events_pkey PRIMARY KEY (thread_id, operation_id, id)
+);
+
+create table operation_waiters (
+  operation_id bigint not null,
+  waiter text not null,
+  since timestamp(6) with time zone default clock_timestamp() not null,
+  constraint operation_waiters_pkey PRIMARY KEY (operation_id, waiter)
+);
+
+create table thread_operations (
+  id bigint not null,
+  thread_id text not null,
+  operation text not null,
+  data jsonb default '{}'::jsonb not null,
+  status text default 'pending'::text not null,
+  priority smallint default 0 not null,
+  idempotency_key text,
+  place bigint default 0 not null,
+  turn bigint,
+  provider text default ''::text not null,
+  head_since timestamp(6) with time zone,
+  ready_at timestamp(6) with time zone,
+  attempts integer default 0 not null,
+  failures integer default 0 not null,
+  claimed_by text,
+  intent jsonb,
+  progress jsonb,
+  result jsonb,
+  error jsonb,
+  prev_status text,
+  created_by text default ''::text not null,
+  created_at timestamp(6) with time zone default clock_timestamp() not null,
+  updated_at timestamp(6) with time zone default clock_timestamp() not null,
+  started_at timestamp(6) with time zone,
+  finished_at timestamp(6) with time zone,
+  constraint thread_operations_pkey PRIMARY KEY (id)
+) with (fillfactor=60, autovacuum_vacuum_scale_factor=0.01, autovacuum_vacuum_insert_scale_factor=0.05);
+CREATE INDEX heads_by_readiness ON public.thread_operations USING btree (provider, priority, ready_at, id) WHERE (ready_at IS NOT NULL);
+CREATE UNIQUE INDEX idempotency_key_is_unique_per_thread ON public.thread_operations USING btree (thread_id, idempotency_key) WHERE (idempotency_key IS NOT NULL);
+CREATE INDEX line_by_place ON public.thread_operations USING btree (thread_id, place) WHERE (finished_at IS NULL);
+CREATE UNIQUE INDEX one_active_operation_per_thread ON public.thread_operations USING btree (thread_id) WHERE (status = ANY (ARRAY['processing'::text, 'requires_action'::text]));
+CREATE UNIQUE INDEX one_operation_per_turn ON public.thread_operations USING btree (thread_id, turn);
+
+create table threads (
+  id text not null,
+  provider text,
+  provider_thread_id text,
+  last_item_id text,
+  last_turn bigint default 0 not null,
+  metadata jsonb default '{}'::jsonb not null,
+  closed_at timestamp(6) with time zone,
+  created_at timestamp(6) with time zone default clock_timestamp() not null,
+  updated_at timestamp(6) with time zone default clock_timestamp() not null,
+  constraint thread_id_has_1_to_255_characters CHECK (((length(id) >= 1) AND (length(id) <= 255))),
+  constraint thread_provider_is_known CHECK ((provider = ANY (ARRAY['responses'::text, 'assistants'::text]))),
+  constraint threads_pkey PRIMARY KEY (id)
+) with (fillfactor=80);
+
+create table unsettled_outcomes (
+  operation_id bigint not null,
+  attempts integer not null,
+  claimed_by text not null,
+  outcome jsonb not null,
+  noted_at timestamp(6) with time zone default clock_timestamp() not null,
+  constraint unsettled_outcomes_pkey PRIMARY KEY (operation_id)
+);
+
+CREATE OR REPLACE FUNCTION public.claim_heads(p_dispatcher text, p_free integer, p_providers text[], p_default_provider text, p_priorities smallint[], p_floor timestamp with time zone, OUT claimed text[], OUT met integer, OUT oldest timestamp with time zone)
+ RETURNS record
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_priority smallint;
+  v_heads bigint[];
+  v_found bigint[];
+  v_oldest timestamptz;
+  v_id bigint;
+  v_stale text[];
+begin
+  begin
+    foreach v_priority in array p_priorities loop
+      -- The order by and limit stand below the lock: rows that somebody holds do not count.
+      select array_agg(head.id order by head.ready_at, head.id), min(head.ready_at) into v_found, v_oldest
+        from unnest(p_providers) as p (provider)
+       cross join lateral (
+         select h.id, h.ready_at from thread_operations h
+          where h.ready_at is not null and h.provider = p.provider and h.priority = v_priority
+            and h.ready_at >= coalesce(p_floor, '-infinity') and h.ready_at <= v_now
+          order by h.ready_at, h.id limit p_free
+            for update skip locked) as head;
+      v_heads := v_heads || v_found;
+      oldest := least(oldest, v_oldest);
+      exit when cardinality(v_heads) >= p_free;
+    end loop;
+    v_heads := v_heads[:p_free];
+    if v_heads is not null then
+      perform create_missing_threads(v_heads, p_default_provider);
+      claimed := start_operations(p_dispatcher, v_heads, p_default_provider);
+    end if;
+  exception when unique_violation or deadlock_detected or lock_not_available then
+    -- One of them met somebody else's transaction. One by one, so that only that one waits.
+    claimed := null;
+    foreach v_id in array v_heads loop
+      begin
+        if exists (select from thread_operations o
+                    where o.id = v_id and o.status = 'pending' and o.ready_at <= v_now for update skip locked) then
+          perform create_missing_threads(array[v_id], p_default_provider);
+          claimed := claimed || start_operations(p_dispatcher, array[v_id], p_default_provider);
+        end if;
+      exception when unique_violation or deadlock_detected or lock_not_available then
+        update thread_operations o set ready_at = clock_timestamp() + interval '250 milliseconds'
+         where o.id = (select l.id from thread_operations l where l.id = v_id and l.status = 'pending' for update skip locked);
+      end;
+    end loop;
+  end;
+  met := coalesce(cardinality(v_heads), 0);
+
+  if coalesce(cardinality(claimed), 0) < met then
+    -- Marks on operations that are not the first of their line (two overlapping inserts both saw an
+    -- empty one): take them off, and make sure that the first has its own.
+    with stale as (
+      update thread_operations o set ready_at = null
+       where o.id = any (array(select l.id from thread_operations l where l.id = any (v_heads) for update skip locked))
+         and o.status = 'pending' and o.ready_at is not null
+         and o.id <> (select f.id from thread_operations f
+                       where f.thread_id = o.thread_id and f.finished_at is null order by f.place limit 1)
+      returning o.thread_id
+    )
+    select array_agg(distinct s.thread_id) into v_stale from stale s;
+    if v_stale is not null then
+      perform mark_heads((next_in_line(v_stale)).waiting);
+    end if;
+  end if;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.create_missing_threads(p_ids bigint[], p_default_provider text)
+ RETURNS void
+ LANGUAGE sql
+AS $function$
+  insert into threads (id, provider, provider_thread_id)
+  select o.thread_id, coalesce(nullif(o.provider, ''), p_default_provider),
+         case when provider_of(o.thread_id, '', '{}', null) <> '' then o.thread_id end
+    from thread_operations o
+   where o.id = any (p_ids) and not exists (select from threads t where t.id = o.thread_id)
+      on conflict (id) do nothing
+$function$;
+
+CREATE OR REPLACE FUNCTION public.give_back_operations(p_dispatcher text, p_ids bigint[], p_attempts integer[])
+ RETURNS bigint[]
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET lock_timeout TO '100ms'
+AS $function$
+declare
+  v_given_back bigint[];
+begin
+  perform set_config('inturn.actor', p_dispatcher, true);
+  with given_back as (
+    update thread_operations o set status = 'pending', claimed_by = null, ready_at = clock_timestamp()
+      from unnest(p_ids, p_attempts) as g (id, attempts)
+     where o.id = g.id and o.claimed_by = p_dispatcher and o.attempts = g.attempts
+    returning o.id
+  )
+  select array_agg(g.id) into v_given_back from given_back g;
+  perform wake_dispatchers();
+  return coalesce(v_given_back, '{}');
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.guard_operation()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  if current_setting('inturn.line', true) is distinct from 'on' then
+    if new is not distinct from old then
+      new.prev_status := null; -- an ORM that saves what it has read changes nothing
+      return new;
+    end if;
+    -- By the table's schema: this function has no search_path of its own, for the sake of the line's speed.
+    execute format('select %I.guard_update_from_outside($1, $2)', tg_table_schema) into new.provider using old, new;
+    if new.status = 'cancelled' then
+      new.finished_at := clock_timestamp();
+      new.ready_at := null;
+    end if;
+  end if;
+  if not (case old.status
+       when 'pending' then new.status in ('pending', 'processing', 'cancelled')
+       when 'processing' then new.status in ('processing', 'pending', 'requires_action', 'completed', 'failed', 'cancelled')
+       when 'requires_action' then new.status in ('requires_action', 'processing', 'completed', 'failed', 'cancelled')
+       else false end
+     and (new.finished_at is not null) = (new.status in ('completed', 'failed', 'cancelled'))
+     and (new.claimed_by is not null) = (new.status in ('processing', 'requires_action'))
+     and (new.ready_at is null or new.status = 'pending')) then
+    raise check_violation using
+      constraint = 'transition_is_legal',
+      message = format('operation %s cannot go from %s to %s', old.id, old.status, new.status),
+      detail = format('finished_at %s, claimed_by %s, ready_at %s', new.finished_at, new.claimed_by, new.ready_at);
+  end if;
+  new.prev_status := nullif(old.status, new.status);
+  new.updated_at := clock_timestamp();
+  return new;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.guard_update_from_outside(p_old thread_operations, p_new thread_operations)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+AS $function$
+declare
+  v_column text;
+begin
+  if p_old.finished_at is not null then
+    raise check_violation using
+      constraint = 'final_operation_is_frozen',
+      message = format('operation %s is %s, and what is final stays as it is', p_old.id, p_old.status),
+      hint = 'Insert a new operation instead.';
+  end if;
+  select changed.key into v_column
+    from jsonb_each(to_jsonb(p_new)) as changed
+    join jsonb_each(to_jsonb(p_old)) as kept on kept.key = changed.key
+   where changed.value is distinct from kept.value
+     and changed.key not in ('data', 'status', 'priority', 'updated_at')
+   limit 1;
+  if v_column is not null then
+    raise check_violation using
+      constraint = 'line_column_is_guarded',
+      message = format('%s of operation %s is written by inturn alone', v_column, p_old.id),
+      hint = 'You may set status to ''cancelled'', and change data or priority while the operation waits.';
+  end if;
+  if p_old.status <> 'pending' then
+    raise check_violation using
+      constraint = 'active_operation_is_held_by_its_dispatcher',
+      message = format('operation %s is %s: dispatcher %s holds it', p_old.id, p_old.status, p_old.claimed_by),
+      hint = 'Only a pending operation can be changed or cancelled by an UPDATE. This one becomes final by itself.';
+  end if;
+  if p_new.status not in ('pending', 'cancelled') then
+    raise check_violation using
+      constraint = 'transition_is_legal',
+      message = format('operation %s cannot go from %s to %s by an UPDATE', p_old.id, p_old.status, p_new.status),
+      hint = 'The only status you may write is ''cancelled''.';
+  end if;
+  if p_new.priority not between -100 and 100 then
+    raise check_violation using
+      constraint = 'priority_is_between_minus_100_and_100',
+      message = format('priority must be a number from -100 to 100, not %s', p_new.priority);
+  end if;
+  if p_new.data is distinct from p_old.data then
+    if p_old.started_at is not null then
+      raise check_violation using
+        constraint = 'data_is_fixed_once_started',
+        message = format('data of operation %s is fixed: it was started at %s', p_old.id, p_old.started_at),
+        hint = 'Cancel this operation and insert a new one.';
+    end if;
+    perform check_operation_data(p_new.operation, p_new.data);
+    -- A head stands among those of its provider, and a create_thread may name another one now.
+    if p_old.head_since is not null then
+      return provider_of(p_new.thread_id, p_new.operation, p_new.data,
+                         (select t.provider from threads t where t.id = p_new.thread_id));
+    end if;
+  end if;
+  return p_new.provider;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.join_line()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+AS $function$
+declare
+  v_xid xid8;
+  v_thread_provider text;
+  v_closed boolean;
+  v_busy boolean;
+begin
+  if new.thread_id is null or new.thread_id !~ '\S' or length(new.thread_id) > 255
+     or new.status <> 'pending' or new.priority is null or new.priority not between -100 and 100
+     or length(new.idempotency_key) not between 1 and 255
+     or new.place <> 0 or new.provider <> '' or new.attempts <> 0 or new.failures <> 0
+     or num_nonnulls(new.id, new.turn, new.head_since, new.ready_at, new.claimed_by, new.intent, new.progress,
+                     new.result, new.error, new.prev_status, new.started_at, new.finished_at) > 0 then
+    perform refuse_row(new);
+  end if;
+  if not check_operation_data(new.operation, new.data) then
+    return null; -- not reached: the check raises
+  end if;
+
+  -- An xid before the look at the line: whoever empties the line meanwhile waits for this transaction
+  -- to end before it believes that nobody has come.
+  v_xid := pg_current_xact_id();
+  -- Whatever clock the client has, the database's counts.
+  select nextval('thread_operations_id_seq'), currval('thread_operations_id_seq'), 'pending',
+         session_actor(), clock_timestamp(), t.provider, t.closed_at is not null,
+         exists (select from thread_operations o where o.thread_id = new.thread_id and o.finished_at is null)
+    into new.id, new.place, new.status, new.created_by, new.created_at, v_thread_provider, v_closed, v_busy
+    from (values (new.thread_id)) as line (thread_id)
+    left join threads t on t.id = line.thread_id;
+  if v_closed then
+    raise check_violation using
+      constraint = 'thread_is_open',
+      message = format('thread %s is closed and takes no more operations', new.thread_id),
+      hint = 'Use another thread_id, or ask whoever closed the thread (threads.closed_at) to open it again.';
+  end if;
+  new.updated_at := new.created_at;
+  if not v_busy then
+    new.provider := provider_of(new.thread_id, new.operation, new.data, v_thread_provider);
+    new.head_since := new.created_at;
+    new.ready_at := new.created_at;
+  end if;
+  return new;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.mark_heads(p_ids bigint[])
+ RETURNS integer
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_marked integer;
+begin
+  update thread_operations o
+     set head_since = coalesce(o.head_since, clock_timestamp()),
+         ready_at = clock_timestamp(),
+         provider = provider_of(o.thread_id, o.operation, o.data, (select t.provider from threads t where t.id = o.thread_id))
+   where o.id = any (array(
+           select l.id from thread_operations l
+            where l.id = any (p_ids) and l.status = 'pending' and l.ready_at is null for update skip locked));
+  get diagnostics v_marked = row_count;
+  return v_marked;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.move_on_after_cancel()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+AS $function$
+declare
+  v_threads text[];
+  v_ids bigint[];
+begin
+  select array_agg(distinct n.thread_id), array_agg(n.id) into v_threads, v_ids
+    from new_rows n where n.prev_status = 'pending' and n.status = 'cancelled';
+  if v_threads is not null and mark_heads((next_in_line(v_threads)).waiting) > 0 then
+    perform wake_dispatchers();
+  end if;
+  perform notify_waiters(v_ids);
+  return null;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.next_in_line(p_threads text[], OUT waiting bigint[], OUT empty text[], OUT somebody_waits boolean)
+ RETURNS record
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select coalesce(array_agg(head.id) filter (where head.status = 'pending' and head.ready_at is null), '{}'),
+         array_agg(line.thread_id) filter (where head.id is null),
+         exists (select from operation_waiters)
+    from unnest(p_threads) as line (thread_id)
+    left join lateral (
+      select o.id, o.status, o.ready_at from thread_operations o
+       where o.thread_id = line.thread_id and o.finished_at is null
+       order by o.place limit 1) as head on true
+$function$;
+
+CREATE OR REPLACE FUNCTION public.note_progress(p_dispatcher text, p_id bigint, p_attempts integer, p_intent jsonb, p_progress jsonb)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET lock_timeout TO '1s'
+AS $function$
+begin
+  update thread_operations o
+     set intent = p_intent, progress = coalesce(o.progress, '{}') || coalesce(p_progress, '{}')
+   where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts;
+  return found;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.notify_waiters(p_ids bigint[])
+ RETURNS void
+ LANGUAGE sql
+AS $function$
+  select pg_notify('inturn_settled', o.id::text)
+    from thread_operations o
+   where o.id = any (p_ids)
+     and o.status in ('completed', 'failed', 'cancelled')
+     and exists (select from operation_waiters w where w.operation_id = o.id)
+$function$;
+
+CREATE OR REPLACE FUNCTION public.provider_of(p_thread_id text, p_operation text, p_data jsonb, p_thread_provider text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select coalesce(
+    p_thread_provider,
+    case when p_operation = 'create_thread' then p_data ->> 'provider' end,
+    case
+      when p_thread_id ~ '^thread_[A-Za-z0-9]{24}$' then 'assistants'
+      when p_thread_id ~ '^conv_[0-9a-f]{32,}$' then 'responses'
+    end,
+    '')
+$function$;
+
+CREATE OR REPLACE FUNCTION public.record_events()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+AS $function$
+begin
+  -- Reads the new rows only (the guard left the old status in prev_status): joining the old and the
+  -- new transition table would be quadratic.
+  insert into operation_events
+    (operation_id, thread_id, from_status, to_status, turn, attempt, actor, code, run_id, retry_at)
+  select n.id, n.thread_id, n.prev_status, n.status, n.turn, n.attempts,
+         case when current_setting('inturn.line', true) = 'on' then current_setting('inturn.actor') else session_actor() end,
+         case when n.status not in ('processing', 'completed') then n.error ->> 'code' end,
+         n.progress ->> 'run_id',
+         case when n.status = 'pending' then n.ready_at end
+    from new_rows n
+   where n.prev_status is not null;
+  return null;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.refuse_delete_of_unfinished()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'public', 'pg_temp'
+AS $function$
+begin
+  if old.finished_at is null then
+    raise check_violation using
+      constraint = 'unfinished_operation_is_not_deleted',
+      message = format('operation %s is %s and cannot be deleted', old.id, old.status),
+      hint = 'Cancel it instead: UPDATE thread_operations SET status = ''cancelled'' WHERE id = ' || old.id || ';';
+  end if;
+  return old;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.refuse_rewriting_history()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  raise check_violation using
+    constraint = 'ledger_is_append_only',
+    message = format('%s of operation_events is refused: the ledger is append-only', lower(tg_op)),
+    hint = 'Read it with SELECT. Its rows are written by inturn''s triggers alone.';
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.refuse_row(p_row thread_operations)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+begin
+  if p_row.thread_id is null or p_row.thread_id !~ '\S' or length(p_row.thread_id) > 255 then
+    raise check_violation using
+      constraint = 'thread_id_has_1_to_255_characters',
+      message = format('thread_id must have 1 to 255 characters, not %s', case when p_row.thread_id ~ '\S' then length(p_row.thread_id) else 0 end),
+      hint = 'Write the id of the thread as text: any name of yours, for example ''user:42''.';
+  end if;
+  if p_row.id is not null then
+    raise check_violation using
+      constraint = 'operation_id_is_drawn_by_the_line',
+      message = format('id %s was sent along, but inturn draws the id itself', p_row.id),
+      hint = 'Leave id out of the INSERT. To recognise your own operation, send an idempotency_key.';
+  end if;
+  if p_row.status <> 'pending' then
+    raise check_violation using
+      constraint = 'operation_starts_pending',
+      message = format('status must be pending for a new operation, not %s', p_row.status),
+      hint = 'Leave status out, or write ''pending''. inturn moves it on from there.';
+  end if;
+  if p_row.idempotency_key = '' or length(p_row.idempotency_key) > 255 then
+    raise check_violation using
+      constraint = 'idempotency_key_has_1_to_255_characters',
+      message = format('idempotency_key must have 1 to 255 characters, not %s', length(p_row.idempotency_key)),
+      hint = 'Write a key of your own that names this request, or leave it out.';
+  end if;
+  if p_row.priority is null or p_row.priority not between -100 and 100 then
+    raise check_violation using
+      constraint = 'priority_is_between_minus_100_and_100',
+      message = format('priority must be a number from -100 to 100, not %s', coalesce(p_row.priority::text, 'null')),
+      hint = 'Leave priority out for the usual 0; a higher one is served before lower ones of other threads.';
+  end if;
+  raise check_violation using
+    constraint = 'operation_starts_unserved',
+    message = 'a column that only inturn writes was sent along',
+    hint = 'Send only thread_id, operation, data and, if you like, status, priority, idempotency_key, created_at and updated_at.';
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.refuse_truncate()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  raise check_violation using
+    constraint = tg_table_name || '_is_not_truncated',
+    message = format('%s cannot be truncated: unfinished operations and the ledger would be lost', tg_table_name),
+    hint = 'Cancel what waits, then DELETE the finished rows you no longer need.';
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.release_lost_operations(p_dispatcher text, p_lease_ms integer)
+ RETURNS bigint[]
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET lock_timeout TO '100ms'
+AS $function$
+declare
+  v_lease interval := p_lease_ms * interval '1 millisecond';
+  v_released bigint[];
+begin
+  perform set_config('inturn.actor', p_dispatcher, true);
+  with lost as materialized (
+    select o.id from thread_operations o
+     where o.status = 'processing'
+       and not exists (select from dispatchers d
+                        where d.id = o.claimed_by
+                          and (d.beat_at > clock_timestamp() - v_lease
+                               or pg_postmaster_start_time() > clock_timestamp() - v_lease))
+       and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)
+     limit 1000 for update of o skip locked
+  ), released as (
+    update thread_operations o set status = 'pending', claimed_by = null, ready_at = clock_timestamp()
+      from lost l where o.id = l.id
+    returning o.id
+  )
+  select array_agg(r.id) into v_released from released r;
+  delete from dispatchers d
+   where d.beat_at < clock_timestamp() - v_lease - interval '1 day'
+     and not exists (select from thread_operations o where o.claimed_by = d.id and o.status in ('processing', 'requires_action'));
+  if v_released is not null then
+    perform wake_dispatchers();
+  end if;
+  return coalesce(v_released, '{}');
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.remember_last_turn()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+AS $function$
+begin
+  update threads t
+     set last_turn = gone.turn
+    from (select thread_id, max(turn) as turn from old_rows group by thread_id) as gone
+   where t.id = gone.thread_id and t.last_turn < gone.turn;
+  return null;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.session_actor()
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select case when current_setting('application_name') = '' then session_user::text
+              else session_user || ' (' || current_setting('application_name') || ')' end
+$function$;
+
+CREATE OR REPLACE FUNCTION public.settle_and_claim(p_dispatcher text, p_ids bigint[], p_outcomes jsonb, p_threads text[], p_free integer, p_providers text[], p_default_provider text, p_priorities smallint[], p_floor timestamp with time zone, p_awake boolean, OUT late integer, OUT emptied text[], OUT oldest_xid xid8, OUT next_xid xid8, OUT claimed text, OUT full_house boolean, OUT floor timestamp with time zone)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_material TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '100ms'
+AS $function$
+declare
+  v_snapshot pg_snapshot := pg_current_snapshot();
+  v_actor text := set_config('inturn.actor', p_dispatcher, true);
+  v_claim record;
+  v_claimed text[];
+  v_room integer := p_free;
+  v_next record;
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception using
+      message = 'a dispatcher needs read committed: it must see what others have committed since its last statement',
+      hint = 'Set it for the role of the dispatcher: alter role … set default_transaction_isolation = ''read committed'';';
+  end if;
+  oldest_xid := pg_snapshot_xmin(v_snapshot);
+  next_xid := pg_snapshot_xmax(v_snapshot);
+  if p_awake then
+    update dispatchers d set asleep = false where d.id = p_dispatcher and d.asleep;
+  end if;
+
+  if p_ids <> '{}' then
+    late := settle_operations(p_dispatcher, p_ids, p_outcomes);
+  end if;
+  if p_free > 0 then
+    v_claim := claim_heads(p_dispatcher, p_free, p_providers, p_default_provider, p_priorities, p_floor);
+    v_claimed := v_claim.claimed;
+    v_room := p_free - v_claim.met;
+    -- A transaction that marked itself a second ago may commit only now.
+    floor := coalesce(v_claim.oldest, clock_timestamp()) - interval '1 second';
+  end if;
+  full_house := p_free > 0 and v_room <= 0;
+
+  if p_threads <> '{}' then
+    select * into v_next from next_in_line(p_threads);
+    emptied := v_next.empty;
+    if v_room > 0 and v_next.waiting <> '{}' then
+      -- Nobody older waits, so the next of these lines start at once and need no mark.
+      begin
+        v_claimed := v_claimed || start_operations(p_dispatcher, v_next.waiting[:v_room], p_default_provider);
+        v_next.waiting := v_next.waiting[v_room + 1:];
+      exception when unique_violation or deadlock_detected or lock_not_available then
+        null; -- somebody's transaction holds one of them: all are marked below instead
+      end;
+    end if;
+    if v_next.waiting <> '{}' and mark_heads(v_next.waiting) > 0 then
+      perform wake_dispatchers();
+    end if;
+    if v_next.somebody_waits then
+      perform notify_waiters(p_ids);
+    end if;
+  end if;
+  claimed := '[' || coalesce(array_to_string(v_claimed, ','), '') || ']';
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.settle_noted(p_limit integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET lock_timeout TO '100ms'
+AS $function$
+declare
+  v_note unsettled_outcomes;
+  v_thread text;
+  v_count integer := 0;
+begin
+  for v_note in select * from unsettled_outcomes order by noted_at limit p_limit for update skip locked loop
+    select o.thread_id into v_thread from thread_operations o where o.id = v_note.operation_id for update skip locked;
+    continue when not found;
+    delete from unsettled_outcomes u where u.operation_id = v_note.operation_id;
+    perform set_config('inturn.actor', v_note.claimed_by, true);
+    if settle_operations(v_note.claimed_by, array[v_note.operation_id],
+                         jsonb_build_object(v_note.operation_id, v_note.outcome)) = 0 then
+      perform mark_heads((next_in_line(array[v_thread])).waiting);
+      perform notify_waiters(array[v_note.operation_id]);
+      v_count := v_count + 1;
+    end if;
+  end loop;
+  if v_count > 0 then
+    perform wake_dispatchers();
+  end if;
+  return v_count;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.settle_operations(p_dispatcher text, p_ids bigint[], p_outcomes jsonb)
+ RETURNS integer
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_free bigint[] := p_ids;
+  v_settled integer;
+  v_noted integer := 0;
+begin
+  loop
+    begin
+      update thread_operations o
+         set status = p_outcomes -> o.id::text ->> 'status',
+             result = coalesce(p_outcomes -> o.id::text -> 'result', o.result),
+             error = p_outcomes -> o.id::text -> 'error',
+             failures = o.failures + coalesce((p_outcomes -> o.id::text ->> 'failures')::integer, 0),
+             ready_at = clock_timestamp() + (p_outcomes -> o.id::text ->> 'retry_ms')::integer * interval '1 millisecond',
+             finished_at = case when p_outcomes -> o.id::text ->> 'status' <> 'pending' then clock_timestamp() end,
+             claimed_by = null
+       where o.id = any (v_free)
+         and o.claimed_by = p_dispatcher and o.attempts = (p_outcomes -> o.id::text ->> 'attempts')::integer;
+      get diagnostics v_settled = row_count;
+      exit;
+    exception when lock_not_available then
+      -- Somebody's transaction holds one of the rows: leave it out, it must not hold up the others.
+      v_free := array(select o.id from thread_operations o where o.id = any (p_ids) for update skip locked);
+    end;
+  end loop;
+  if v_free <> p_ids then
+    insert into unsettled_outcomes (operation_id, attempts, claimed_by, outcome)
+    select o.id, o.attempts, o.claimed_by, p_outcomes -> o.id::text
+      from thread_operations o
+     where o.id = any (p_ids) and not o.id = any (v_free)
+       and o.claimed_by = p_dispatcher and o.attempts = (p_outcomes -> o.id::text ->> 'attempts')::integer
+        on conflict (operation_id) do nothing;
+    get diagnostics v_noted = row_count;
+  end if;
+  return cardinality(p_ids) - v_settled - v_noted;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.start_operations(p_dispatcher text, p_ids bigint[], p_default_provider text)
+ RETURNS text[]
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_started text[];
+begin
+  with started as (
+    update thread_operations o
+       set status = 'processing',
+           place = 0, -- a started operation stays first, whoever commits an earlier place now
+           claimed_by = p_dispatcher,
+           attempts = o.attempts + 1,
+           ready_at = null,
+           head_since = coalesce(o.head_since, clock_timestamp()),
+           provider = coalesce(t.provider, nullif(o.provider, ''), p_default_provider),
+           turn = coalesce(o.turn, greatest(t.last_turn, coalesce((
+             select m.turn from thread_operations m
+              where m.thread_id = o.thread_id and m.turn is not null order by m.turn desc limit 1), 0)) + 1),
+           started_at = coalesce(o.started_at, clock_timestamp())
+      from threads t
+     where o.id = any (p_ids) and t.id = o.thread_id
+       and o.status = 'pending'
+       and o.id = (select f.id from thread_operations f
+                    where f.thread_id = o.thread_id and f.finished_at is null order by f.place limit 1)
+    returning o.id, o.thread_id, o.operation, o.data, o.turn, o.attempts, o.failures, o.provider, o.intent, o.progress,
+              t.provider_thread_id, t.last_item_id
+  )
+  select array_agg(row_to_json(s)::text) into v_started from started s;
+  return v_started;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.sweep_lines(p_dispatcher text, p_after text, p_limit integer, OUT last_thread text, OUT seen integer, OUT marked integer)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_material TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '100ms'
+AS $function$
+declare
+  v_threads text[];
+begin
+  perform set_config('inturn.actor', p_dispatcher, true);
+  with recursive waiting as (
+    (select o.thread_id, 1 as n from thread_operations o
+      where o.finished_at is null and o.thread_id > p_after order by o.thread_id limit 1)
+    union all
+    select (select o.thread_id from thread_operations o
+             where o.finished_at is null and o.thread_id > w.thread_id order by o.thread_id limit 1), w.n + 1
+      from waiting w where w.thread_id is not null and w.n < p_limit
+  )
+  select array_agg(w.thread_id) into v_threads from waiting w where w.thread_id is not null;
+  seen := coalesce(cardinality(v_threads), 0);
+  last_thread := case when seen = p_limit then v_threads[seen] end;
+  marked := 0;
+  if seen = 0 then
+    return;
+  end if;
+  marked := mark_heads((next_in_line(v_threads)).waiting);
+
+  -- A mark in the future that no retry explains, or a row from the future: the clock was set back.
+  with pulled_back as (
+    update thread_operations o set ready_at = clock_timestamp()
+     where o.id = any (array(
+             select h.id from thread_operations h
+              where h.id = any (array(
+                      select (select f.id from thread_operations f
+                               where f.thread_id = line.thread_id and f.finished_at is null order by f.place limit 1)
+                        from unnest(v_threads) as line (thread_id)))
+                and h.ready_at > clock_timestamp() + interval '1 second'
+                and (h.attempts = 0 or h.updated_at > clock_timestamp() + interval '1 second')
+                for update skip locked))
+    returning 1
+  )
+  select marked + count(*) into marked from pulled_back;
+  if marked > 0 then
+    perform wake_dispatchers();
+  end if;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.wake_after_insert()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+AS $function$
+begin
+  if exists (select from dispatchers where asleep) then
+    perform pg_notify('inturn_wake', current_schema());
+  end if;
+  return null;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.wake_dispatchers()
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+AS $function$
+begin
+  if exists (select from dispatchers where asleep) then
+    perform pg_notify('inturn_wake', current_schema());
+  end if;
+end $function$;
+
+CREATE TRIGGER refuse_rewriting_history BEFORE DELETE OR UPDATE OR TRUNCATE ON public.operation_events FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewriting_history();
+
+CREATE TRIGGER guard_operation BEFORE UPDATE ON public.thread_operations FOR EACH ROW EXECUTE FUNCTION guard_operation();
+
+CREATE TRIGGER join_line BEFORE INSERT ON public.thread_operations FOR EACH ROW EXECUTE FUNCTION join_line();
+
+CREATE TRIGGER record_events AFTER UPDATE ON public.thread_operations REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION record_events();
+
+CREATE TRIGGER refuse_delete_of_unfinished BEFORE DELETE ON public.thread_operations FOR EACH ROW EXECUTE FUNCTION refuse_delete_of_unfinished();
+
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON public.thread_operations FOR EACH STATEMENT EXECUTE FUNCTION refuse_truncate();
+
+CREATE TRIGGER remember_last_turn AFTER DELETE ON public.thread_operations REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION remember_last_turn();
+
+CREATE TRIGGER wake_after_insert AFTER INSERT ON public.thread_operations FOR EACH STATEMENT EXECUTE FUNCTION wake_after_insert();
+
+CREATE TRIGGER z_move_on_after_cancel AFTER UPDATE ON public.thread_operations REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT WHEN ((current_setting('inturn.line'::text, true) IS DISTINCT FROM 'on'::text)) EXECUTE FUNCTION move_on_after_cancel();
+
+create view thread_states as
+ SELECT thread.thread_id,
+        CASE
+            WHEN t.closed_at IS NOT NULL THEN 'closed'::text
+            WHEN active.status = 'requires_action'::text THEN 'requires_action'::text
+            WHEN active.id IS NOT NULL OR line.waiting > 0 THEN 'active'::text
+            ELSE 'idle'::text
+        END AS state,
+    line.waiting,
+    active.id AS active_operation_id,
+    active.operation AS active_operation,
+    active.started_at AS active_since,
+    last_run.progress ->> 'run_id'::text AS last_run_id,
+    COALESCE((last_run.result -> 'run'::text) ->> 'status'::text, last_run.status) AS last_run_status,
+    last_run.finished_at AS last_run_finished_at,
+    COALESCE(t.provider, NULLIF(provider_of(thread.thread_id, ''::text, '{}'::jsonb, NULL::text), ''::text)) AS provider,
+    t.provider_thread_id,
+    t.metadata,
+    t.created_at
+   FROM ( SELECT threads.id AS thread_id
+           FROM threads
+        UNION
+         SELECT thread_operations.thread_id
+           FROM thread_operations
+          WHERE thread_operations.finished_at IS NULL) thread
+     LEFT JOIN threads t ON t.id = thread.thread_id
+     LEFT JOIN thread_operations active ON active.thread_id = thread.thread_id AND (active.status = ANY (ARRAY['processing'::text, 'requires_action'::text]))
+     CROSS JOIN LATERAL ( SELECT count(*) AS waiting
+           FROM thread_operations o
+          WHERE o.thread_id = thread.thread_id AND o.finished_at IS NULL AND o.status = 'pending'::text) line
+     LEFT JOIN LATERAL ( SELECT o.progress,
+            o.result,
+            o.status,
+            o.finished_at
+           FROM thread_operations o
+          WHERE o.thread_id = thread.thread_id AND o.turn IS NOT NULL AND o.progress ? 'run_id'::text
+          ORDER BY o.turn DESC
+         LIMIT 1) last_run ON true;
+
+create view thread_timeline as
+ SELECT story.thread_id,
+    story.at,
+    story.operation_id,
+    o.operation,
+    COALESCE(story.turn, o.turn) AS turn,
+    story.event,
+    story.attempt,
+    story.actor,
+    story.code,
+    story.run_id
+   FROM ( SELECT c.thread_id,
+            c.created_at AS at,
+            c.id AS operation_id,
+            c.turn,
+            'joined the line'::text AS event,
+            NULL::integer AS attempt,
+            c.created_by AS actor,
+            NULL::text AS code,
+            NULL::text AS run_id,
+            0 AS nth
+           FROM thread_operations c
+        UNION ALL
+         SELECT e.thread_id,
+            e.at,
+            e.operation_id,
+            e.turn,
+                CASE
+                    WHEN e.to_status = 'processing'::text AND e.from_status = 'requires_action'::text THEN 'went on'::text
+                    WHEN e.to_status = 'processing'::text AND e.attempt = 1 THEN 'started'::text
+                    WHEN e.to_status = 'processing'::text THEN 'started again'::text
+                    WHEN e.to_status = 'requires_action'::text THEN 'waits for tool outputs'::text
+                    WHEN e.to_status = 'pending'::text AND e.code IS NOT NULL THEN 'will be tried again at '::text || date_trunc('second'::text, e.retry_at)
+                    WHEN e.to_status = 'pending'::text THEN 'was given back'::text
+                    ELSE e.to_status
+                END AS to_status,
+            e.attempt,
+            e.actor,
+            e.code,
+            e.run_id,
+            e.id
+           FROM operation_events e) story
+     LEFT JOIN thread_operations o ON o.id = story.operation_id
+  ORDER BY story.at, story.operation_id, story.nth;
+
+create view waiting_operations as
+ SELECT o.id,
+    o.thread_id,
+    o.operation,
+    o.priority,
+    row_number() OVER (PARTITION BY o.thread_id ORDER BY o.place) AS "position",
+    COALESCE(o.head_since, clock_timestamp()) - o.created_at AS waited_for_thread,
+        CASE
+            WHEN o.head_since IS NOT NULL THEN clock_timestamp() - o.head_since
+            ELSE NULL::interval
+        END AS waited_as_head,
+        CASE
+            WHEN active.id IS NOT NULL THEN format('behind operation %s, %s since %s'::text, active.id, active.status, date_trunc('second'::text, active.started_at))
+            WHEN o.id <> (( SELECT f.id
+               FROM thread_operations f
+              WHERE f.thread_id = o.thread_id AND f.finished_at IS NULL
+              ORDER BY f.place
+             LIMIT 1)) THEN 'behind the operations before it'::text
+            WHEN o.ready_at IS NULL THEN 'its turn: the next sweep marks it'::text
+            WHEN o.ready_at > clock_timestamp() THEN format('attempt %s is due at %s%s'::text, o.attempts + 1, date_trunc('second'::text, o.ready_at), (' ('::text || (o.error ->> 'code'::text)) || ')'::text)
+            WHEN NOT (EXISTS ( SELECT
+               FROM dispatchers d
+              WHERE d.beat_at > (clock_timestamp() - '00:00:30'::interval) AND ((o.provider = ANY (d.providers)) OR o.provider = ''::text AND cardinality(d.providers) > 0))) THEN
+            CASE
+                WHEN o.provider = ''::text THEN 'no dispatcher is running'::text
+                ELSE format('no dispatcher serves the provider %s'::text, o.provider)
+            END
+            ELSE 'ready: waits for a free slot'::text
+        END AS waits_for,
+    o.ready_at,
+    o.attempts,
+    o.error ->> 'code'::text AS last_error_code,
+    o.created_at
+   FROM thread_operations o
+     LEFT JOIN thread_operations active ON active.thread_id = o.thread_id AND (active.status = ANY (ARRAY['processing'::text, 'requires_action'::text]))
+  WHERE o.finished_at IS NULL AND o.status = 'pending'::text;
