@@ -1,0 +1,32 @@
+import type { CallerTransaction } from '../db/query.ts'
+import type { OperationKind } from '../model/operation.ts'
+import type { OperationData } from '../operations/data/index.ts'
+
+/** Says how an operation is put into its line. */
+export type JoinOptions = {
+  /**
+   * Your own name for this request, 1 to 255 characters, unique per thread: repeated with the same
+   * operation and data it gives the operation that is there already.
+   */
+  idempotencyKey?: string
+  /** From -100 to 100, default 0: among different threads, higher ones are served first. */
+  priority?: number
+}
+
+/** An operation to put into the line of `thread`; each kind has its own `data`. */
+export type NewOperation<Kind extends OperationKind = OperationKind> = {
+  [K in Kind]: {
+    /** Any name of yours, 1 to 255 characters, or the provider's own `thread_…` or `conv_…` id. */
+    thread: string
+    operation: K
+    data: OperationData<K>
+  } & JoinOptions
+}[Kind]
+
+export type EnqueueOptions = {
+  /**
+   * Your own open transaction, which the rows then join: a `pg` client on which you have sent BEGIN, or
+   * the client that Prisma's `$transaction` hands to its callback. Default: committed at once.
+   */
+  transaction?: CallerTransaction
+}

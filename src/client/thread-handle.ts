@@ -1,0 +1,78 @@
+import type { MessageInput } from '../model/message.ts'
+import type { OperationKind } from '../model/operation.ts'
+import type { OperationData } from '../operations/data/index.ts'
+import type { RunParameters } from '../operations/data/run-parameters.ts'
+import {
+  type OperationRecord,
+  readThreadOperations,
+  readThreadState,
+  readTimeline,
+  type ThreadState,
+  type TimelineEntry,
+} from '../store/thread-views.ts'
+import type { Inturn } from './inturn.ts'
+import type { EnqueueOptions, JoinOptions, NewOperation } from './new-operation.ts'
+import type { HandleContext, OperationHandle } from './operation-handle.ts'
+
+/** One thread and its line. Made by `inturn.thread(id)`, which asks the database nothing. */
+export class ThreadHandle {
+  readonly id: string
+  readonly #inturn: Pick<Inturn, 'enqueue'>
+  readonly #database: HandleContext['database']
+
+  constructor(inturn: Pick<Inturn, 'enqueue'>, { database }: HandleContext, id: string) {
+    this.#inturn = inturn
+    this.#database = database
+    this.id = id
+  }
+
+  /** As `inturn.enqueue`, for this thread. */
+  enqueue<Kind extends OperationKind>(
+    operation: Kind,
+    data: OperationData<Kind>,
+    { transaction, ...options }: JoinOptions & EnqueueOptions = {},
+  ): Promise<OperationHandle<Kind>> {
+    const row = { thread: this.id, operation, data, ...options } as NewOperation<Kind>
+    return this.#inturn.enqueue(row, { transaction })
+  }
+
+  /** Adds a message, without an answer. */
+  addMessage(
+    message: MessageInput,
+    options?: JoinOptions & EnqueueOptions,
+  ): Promise<OperationHandle<'add_message'>> {
+    return this.enqueue('add_message', { message }, options)
+  }
+
+  /** Runs the assistant or model over the thread as it will stand then. */
+  run(
+    parameters: RunParameters,
+    options?: JoinOptions & EnqueueOptions,
+  ): Promise<OperationHandle<'create_run'>> {
+    return this.enqueue('create_run', parameters, options)
+  }
+
+  /** Adds a message and runs the assistant or model: one turn of a conversation. */
+  send(
+    message: MessageInput,
+    parameters: RunParameters,
+    options?: JoinOptions & EnqueueOptions,
+  ): Promise<OperationHandle<'add_message_and_run'>> {
+    return this.enqueue('add_message_and_run', { ...parameters, message }, options)
+  }
+
+  /** What the thread does now; null for one that has nothing in line and never had anything started. */
+  state(): Promise<ThreadState | null> {
+    return readThreadState(this.#database, this.id)
+  }
+
+  /** The last `limit` operations (default 20), the one at the end of the line first. */
+  operations({ limit = 20 }: { limit?: number } = {}): Promise<OperationRecord[]> {
+    return readThreadOperations(this.#database, this.id, limit)
+  }
+
+  /** All that has happened on the thread, oldest first. It holds no content. */
+  timeline(): Promise<TimelineEntry[]> {
+    return readTimeline(this.#database, this.id)
+  }
+}

@@ -1,0 +1,23 @@
+export {
+  IdempotencyConflictError,
+  OperationCancelledError,
+  OperationFailedError,
+  RefusedError,
+  ResultTimeoutError,
+} from './client/errors.ts'
+export { Inturn, type InturnOptions } from './client/inturn.ts'
+export { migrate } from './client/migrate.ts'
+export type { EnqueueOptions, JoinOptions, NewOperation } from './client/new-operation.ts'
+export type { OperationHandle, ResultOf, ResultOptions } from './client/operation-handle.ts'
+export type { ThreadHandle } from './client/thread-handle.ts'
+export type { MigrateResult } from './db/migrate.ts'
+export type { CallerTransaction, PrismaTransaction } from './db/query.ts'
+export { InturnError } from './errors.ts'
+export type { MessageInput } from './model/message.ts'
+export type { OperationKind, OperationStatus } from './model/operation.ts'
+export type { Failure, OperationResult } from './model/outcome.ts'
+export type { RunStatus, Usage } from './model/run.ts'
+export type { ProviderName } from './model/thread.ts'
+export type { OperationData } from './operations/data/index.ts'
+export type { RunParameters } from './operations/data/run-parameters.ts'
+export type { OperationRecord, ThreadState, TimelineEntry } from './store/thread-views.ts'
