@@ -1,5 +1,5 @@
-import { expect, test } from 'vitest'
-import { loadConfig, settingsHelp } from '../src/config.ts'
+import { expect, onTestFinished, test } from 'vitest'
+import { environmentWith, loadConfig, settingsHelp } from '../src/config.ts'
 import { ConfigError } from '../src/errors.ts'
 
 function problemsOf(load: () => unknown): string[] {
@@ -127,4 +127,25 @@ test('every setting can be described in a help text', () => {
   })
   expect(settingsHelp.openaiApiKey.env).toBe('OPENAI_API_KEY')
   for (const { text } of Object.values(settingsHelp)) expect(text).not.toBe('')
+})
+
+test('a process of ours is given exactly the settings it should have', () => {
+  const before = process.env
+  process.env = { PATH: '/bin', DATABASE_URL: 'postgres://mine', INTURN_POLL_MS: '10' }
+  onTestFinished(() => {
+    process.env = before
+  })
+  expect(environmentWith({ openaiApiKey: 'any', leaseMs: '500' })).toEqual({
+    PATH: '/bin',
+    OPENAI_API_KEY: 'any',
+    INTURN_LEASE_MS: '500',
+  })
+})
+
+test('who needs a provider is told when none has a key', () => {
+  const load = (env: Record<string, string>) => () => loadConfig({}, env, ['providers'])
+  expect(problemsOf(load({}))).toEqual([
+    expect.stringMatching(/^No provider has a key: set OPENAI/),
+  ])
+  expect(problemsOf(load({ ASSISTANTS_API_KEY: 'any' }))).toEqual([])
 })

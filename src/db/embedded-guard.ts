@@ -49,6 +49,12 @@ async function start(): Promise<string> {
   const run = (program: string, ...args: string[]) =>
     promisify(execFile)(program, args, { ...account, cwd: folder, windowsHide: true })
 
+  // Before anything is removed or stopped here: it would be somebody else's.
+  const status = await run(programs.pg_ctl, 'status', '-D', data).catch(() => undefined)
+  if (status) throw new Error(`another server runs in ${folder}: end that one, or choose another`)
+  if (options.fresh) {
+    for (const path of [data, passwordFile]) await rm(path, { recursive: true, force: true })
+  }
   const password = await initialize((...args) => run(programs.initdb, ...args), account)
   stopServer = () =>
     run(programs.pg_ctl, 'stop', '-D', data, '-m', temporary ? 'immediate' : 'fast')

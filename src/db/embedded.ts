@@ -11,6 +11,8 @@ export type EmbeddedOptions = {
   port?: number
   /** Folder that keeps the data for the next start. Default: a temporary one, removed at the end. */
   dataDir?: string
+  /** Forget what `dataDir` holds. Default false. */
+  fresh?: boolean
   /** Server settings, fixed when the data folder is created, e.g. `{ fsync: 'off' }`. Default: PostgreSQL's own. */
   settings?: Record<string, string>
 }

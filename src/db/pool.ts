@@ -8,6 +8,11 @@ export type PoolOptions = {
   max?: number
   /** Shown in `pg_stat_activity`. Default `inturn`. */
   applicationName?: string
+  /**
+   * Gives up a statement, and its connection, after this long without an answer, in milliseconds: a
+   * network that went silent is noticed by nobody else for hours. Default: never.
+   */
+  queryTimeoutMs?: number
   /** Told when a connection is lost; the pool itself goes on and opens another when one is needed. */
   onError?: (error: Error) => void
 }
@@ -25,6 +30,7 @@ export function createPool(databaseUrl: string, options: PoolOptions = {}): pg.P
     max: options.max ?? 10,
     application_name: options.applicationName ?? 'inturn',
     connectionTimeoutMillis: 10_000,
+    query_timeout: options.queryTimeoutMs,
     keepAlive: true,
     types: { getTypeParser },
   })

@@ -1,0 +1,17 @@
+import { Option } from 'commander'
+import { type SettingName, settingsHelp } from '../config.ts'
+
+/** A setting of config.ts as an option. Config itself checks the value and looks into the environment. */
+export function settingOption(name: SettingName): Option {
+  const { flag, env, text, default: standard } = settingsHelp[name]
+  const value = typeof standard === 'boolean' ? '' : ` <${valueName(name, standard)}>`
+  const known = standard === undefined ? '' : `, default ${standard}`
+  return new Option(`${flag}${value}`, `${text} (${env}${known})`)
+}
+
+function valueName(name: SettingName, standard: unknown): string {
+  if (name.endsWith('Ms')) return 'ms'
+  if (name.endsWith('Url')) return 'url'
+  if (name.endsWith('ApiKey')) return 'key'
+  return typeof standard === 'number' ? 'n' : 'name'
+}

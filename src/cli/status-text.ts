@@ -1,0 +1,85 @@
+import type { DispatcherReport, ThreadReport, WaitingReport } from '../store/reports.ts'
+import type { TimelineEntry } from '../store/thread-views.ts'
+import { formatTable } from './table.ts'
+
+export type Status = {
+  dispatchers: DispatcherReport[]
+  threads: ThreadReport[]
+  waiting: WaitingReport[]
+  /** Only of one thread. */
+  timeline?: TimelineEntry[]
+}
+
+/** A status as people read it: who serves, what every thread does, what waits, what happened. */
+export function formatStatus(status: Status): string {
+  const { timeline } = status
+  const parts = [dispatchersText(status), threadsText(status), waitingText(status)]
+  return [...parts, ...(timeline ? [timelineText(timeline)] : [])].join('\n\n')
+}
+
+function dispatchersText({ dispatchers }: Status): string {
+  if (dispatchers.length === 0) return 'No dispatcher is running.'
+  const rows = dispatchers.map(({ id, providers, concurrency, silent_ms }) => [
+    id,
+    providers.join(', '),
+    concurrency,
+    `${duration(silent_ms)} ago`,
+  ])
+  return formatTable(['DISPATCHER', 'SERVES', 'AT ONCE', 'LAST SIGN OF LIFE'], rows)
+}
+
+function threadsText({ threads, timeline }: Status): string {
+  if (threads.length === 0) return 'No thread has work, and none had.'
+  // Ids are long: they are shown where there is one thread.
+  const ids = timeline !== undefined
+  const rows = threads.map((thread) => [
+    thread.thread_id,
+    thread.state,
+    thread.waiting,
+    thread.active_operation && `${thread.active_operation} ${thread.active_operation_id}`,
+    thread.last_run_status,
+    thread.provider,
+    ...(ids ? [thread.provider_thread_id] : []),
+  ])
+  const titles = ['THREAD', 'STATE', 'WAITING', 'NOW', 'LAST RUN', 'PROVIDER']
+  if (ids) titles.push('PROVIDER THREAD')
+  return formatTable(titles, rows)
+}
+
+function waitingText({ waiting }: Status): string {
+  const rows = waiting.map((operation) => [
+    operation.id,
+    operation.thread_id,
+    operation.position,
+    operation.operation,
+    duration(operation.waited_for_thread_ms),
+    operation.waited_as_head_ms === null ? null : duration(operation.waited_as_head_ms),
+    operation.waits_for,
+  ])
+  const titles = ['WAITING', 'THREAD', 'POSITION', 'OPERATION', 'IN LINE', 'AS HEAD', 'WAITS FOR']
+  return rows.length === 0 ? 'Nothing waits.' : formatTable(titles, rows)
+}
+
+function timelineText(timeline: readonly TimelineEntry[]): string {
+  const rows = timeline.map(({ at, operation_id, operation, turn, event, code, run_id, actor }) => [
+    at.toISOString().slice(0, 23).replace('T', ' '),
+    operation_id,
+    operation,
+    turn,
+    code ? `${event} (${code})` : event,
+    run_id,
+    actor,
+  ])
+  const titles = ['AT (UTC)', 'OPERATION', 'KIND', 'TURN', 'EVENT', 'RUN', 'BY']
+  return formatTable(titles, rows)
+}
+
+function duration(ms: number): string {
+  if (ms < 1000) return `${ms} ms`
+  const seconds = ms / 1000
+  if (seconds < 60) return `${seconds.toFixed(1)} s`
+  const minutes = Math.floor(seconds / 60)
+  return minutes < 60
+    ? `${minutes} min ${Math.floor(seconds % 60)} s`
+    : `${Math.floor(minutes / 60)} h ${minutes % 60} min`
+}

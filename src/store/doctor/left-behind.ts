@@ -1,0 +1,51 @@
+import { type Invariant, type Limits, ofThread } from './invariant.ts'
+import { releaseClaims, removeWaiterRows, settleOutcomes } from './repairs.ts'
+
+/** What somebody holds, or has left for others. */
+export const leftBehindInvariants = ({ leaseMs, staleMs }: Limits): Invariant[] => [
+  {
+    name: 'claims_have_living_owners',
+    promise: 'Whoever is being served is served by a dispatcher that lives.',
+    // requires_action waits for a person and needs nobody alive; a noted outcome is already over.
+    sql: `
+select o.id, o.thread_id as thread,
+       format('held by %s, %s', o.claimed_by,
+              coalesce('silent for ' || date_trunc('second', clock_timestamp() - d.beat_at), 'which is not signed on')) as detail
+  from thread_operations o
+  left join dispatchers d on d.id = o.claimed_by
+ where o.status = 'processing' and ${ofThread('o')}
+   and not o.claimed_by = any (living_dispatchers(interval '${leaseMs} milliseconds'))
+   and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)`,
+    momentary: true,
+    advice: 'Any running dispatcher takes it over: start one.',
+    fix: (pool) => releaseClaims(pool, leaseMs),
+  },
+  {
+    name: 'outcomes_are_settled',
+    promise: 'An outcome that could not be recorded at once is recorded soon.',
+    sql: `
+select u.operation_id as id, o.thread_id as thread,
+       format('%s since %s, not recorded', u.outcome ->> 'status', date_trunc('second', u.noted_at)) as detail
+  from unsettled_outcomes u
+  left join thread_operations o on o.id = u.operation_id
+ where ($1::text is null or o.thread_id = $1)
+   and u.noted_at < clock_timestamp() - interval '${staleMs} milliseconds'`,
+    advice:
+      'Somebody’s open transaction holds the row: look for the oldest xact_start in pg_stat_activity. Without one, any running dispatcher records it.',
+    fix: settleOutcomes,
+  },
+  {
+    name: 'waiters_have_somebody_to_wait_for',
+    promise: 'Nobody is noted as waiting for an operation that is final.',
+    sql: `
+select w.operation_id as id, o.thread_id as thread,
+       format('%s waits since %s', w.waiter, date_trunc('second', w.since)) as detail
+  from operation_waiters w
+  left join thread_operations o on o.id = w.operation_id
+ where ($1::text is null or o.thread_id = $1)
+   and greatest(w.since, o.finished_at) < clock_timestamp() - interval '${staleMs} milliseconds'
+   and (o.id is null or o.finished_at is not null)`,
+    advice: 'A client ended without removing its rows. They only cost a NOTIFY.',
+    fix: removeWaiterRows,
+  },
+]

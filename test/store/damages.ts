@@ -1,0 +1,103 @@
+import { completeSilently, startSilently } from '../support/served-lines.ts'
+
+export const turn = (n: number) => `thread_id = 'served' and turn = ${n}`
+const lastEvent = (n: number) =>
+  `id = (select max(id) from operation_events where thread_id = 'served' and turn = ${n})`
+export const nth = (thread: string, n: number) =>
+  `id = (select id from thread_operations where thread_id = '${thread}' order by id offset ${n - 1} limit 1)`
+
+/** What breaks each invariant; several ways where there are several things to see. */
+export const damages: Array<[invariant: string, ...statements: string[]]> = [
+  [
+    'one_active_operation',
+    `drop index one_active_operation_per_thread; ${startSilently('served', 6)}`,
+  ],
+  ['first_is_marked', `update thread_operations set ready_at = null where ${nth('waiting', 1)}`],
+  [
+    'only_the_first_is_marked',
+    `update thread_operations set ready_at = now() - interval '1 hour' where ${nth('waiting', 2)}`,
+  ],
+  [
+    'place_is_kept',
+    `update thread_operations set place = id where ${turn(5)}`,
+    `update thread_operations set place = 0 where ${nth('waiting', 1)}`,
+  ],
+  ['started_stays_first', `${startSilently('retried', 2)} ${completeSilently('retried', 2)}`],
+  [
+    'turns_are_dense',
+    `update operation_events set turn = 7 where ${turn(5)};
+     update thread_operations set turn = 7 where ${turn(5)}`,
+    `drop index one_operation_per_turn;
+     delete from operation_events where ${turn(1)}; delete from thread_operations where ${turn(1)};
+     update thread_operations set turn = 2 where thread_id = 'retried' and turn = 1;
+     update operation_events set turn = 2 where thread_id = 'retried'`,
+  ],
+  [
+    'turns_are_served_one_after_the_other',
+    `with begun as (delete from operation_events where ${turn(3)} and to_status = 'processing' returning *)
+     insert into operation_events (id, operation_id, thread_id, from_status, to_status, turn, attempt, actor)
+     overriding system value
+     select -1, operation_id, thread_id, from_status, to_status, turn, attempt, actor from begun`,
+  ],
+  [
+    'started_at_follows_the_turns',
+    `update thread_operations set started_at = started_at - interval '1 hour' where ${turn(3)}`,
+  ],
+  [
+    'who_was_the_head_was_not_passed',
+    `insert into threads (id) values ('waiting');
+     update thread_operations set head_since = created_at + interval '1 microsecond' where ${nth('waiting', 1)};
+     ${startSilently('waiting', 1, 2)} ${completeSilently('waiting', 1)}`,
+  ],
+  [
+    'ledger_is_connected',
+    `update operation_events set from_status = 'requires_action' where ${lastEvent(1)}`,
+    `insert into operation_events (operation_id, thread_id, from_status, to_status, attempt, actor)
+     select id, thread_id, 'cancelled', 'pending', 0, 'd1' from thread_operations where thread_id = 'withdrawn';
+     update thread_operations set status = 'pending', finished_at = null, ready_at = now() where thread_id = 'withdrawn'`,
+  ],
+  [
+    'ledger_counts_the_attempts',
+    `update operation_events set attempt = 0 where ${turn(1)} and to_status = 'processing'`,
+  ],
+  [
+    'ledger_ends_in_the_present',
+    `delete from operation_events where ${lastEvent(4)}`,
+    `delete from thread_operations where thread_id = 'retried'`,
+    `update thread_operations set attempts = 2 where ${turn(5)}`,
+  ],
+  [
+    'row_fits_its_status',
+    `update thread_operations set claimed_by = 'd1' where ${turn(1)}`,
+    `update thread_operations set finished_at = null where thread_id = 'withdrawn'`,
+    `update thread_operations set started_at = null where ${turn(5)}`,
+    `update thread_operations set ready_at = now() where ${turn(5)}`,
+  ],
+  [
+    'results_are_there',
+    `update thread_operations set result = '{}' where ${turn(1)}`,
+    `update thread_operations set result = result - 'run' where ${turn(2)}`,
+    `update thread_operations set result = jsonb_set(result, '{run,status}', '"queued"') where ${turn(2)}`,
+    `update thread_operations set error = null where ${turn(3)}`,
+    `update thread_operations set error = '{"message": "?"}' where ${turn(4)}`,
+  ],
+  ['started_threads_exist', `delete from threads where id = 'served'`],
+  [
+    'provider_is_known',
+    `update thread_operations set provider = 'azure' where ${nth('waiting', 1)}`,
+    `update thread_operations set provider = '' where ${turn(5)}`,
+  ],
+  ['claims_have_living_owners', `delete from dispatchers`],
+  [
+    'outcomes_are_settled',
+    `insert into unsettled_outcomes (operation_id, attempts, claimed_by, outcome)
+     select id, 1, 'd1', '{"attempts": 1, "status": "completed", "result": {"message_id": "msg_5"}}'
+       from thread_operations where ${turn(5)}`,
+    `insert into unsettled_outcomes (operation_id, attempts, claimed_by, outcome) values (999, 1, 'd1', '{}')`,
+  ],
+  [
+    'waiters_have_somebody_to_wait_for',
+    `insert into operation_waiters (operation_id, waiter) select id, 'somebody' from thread_operations where ${turn(1)}`,
+    `insert into operation_waiters (operation_id, waiter) values (999, 'somebody')`,
+  ],
+]

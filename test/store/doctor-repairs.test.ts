@@ -1,0 +1,61 @@
+import type pg from 'pg'
+import { describe, expect } from 'vitest'
+import { defaultLimits, examine, invariants } from '../../src/store/doctor/examine.ts'
+import { expectHealthy } from '../support/healthy.ts'
+import { test } from '../support/own-database.ts'
+import { damage, serveLines } from '../support/served-lines.ts'
+import { damages, nth, turn } from './damages.ts'
+
+/** One look, at which everything momentary counts. */
+const atOnce = { graceMs: 0, staleMs: 0 }
+
+describe('a repair', () => {
+  const rows = async (pool: pg.Pool) => {
+    const { rows } = await pool.query(
+      `select o.id, to_jsonb(o) - 'updated_at' - 'prev_status' as row from thread_operations o order by o.id`,
+    )
+    return new Map(rows.map(({ id, row }) => [id as number, JSON.stringify(row)]))
+  }
+  const idOf = async (pool: pg.Pool, which: string): Promise<number> =>
+    (await pool.query(`select id from thread_operations where ${which}`)).rows[0].id
+
+  /** What is repaired: by which words, and which rows it touches. */
+  const repairs: Array<[invariant: string, done: string | RegExp, ...touched: string[]]> = [
+    ['first_is_marked', 'marked 1 head', nth('waiting', 1)],
+    ['only_the_first_is_marked', 'took 1 mark off', nth('waiting', 2)],
+    ['claims_have_living_owners', /^gave back 1 claim: \d+$/, turn(5)],
+    ['outcomes_are_settled', 'recorded 1 outcome', turn(5), nth('served', 6)],
+    ['waiters_have_somebody_to_wait_for', 'removed 1 waiter'],
+  ]
+
+  test('exists for what can be repaired safely, and for nothing else', () => {
+    const fixable = invariants(defaultLimits).filter(({ fix }) => fix !== undefined)
+    expect(fixable.map(({ name }) => name)).toEqual(repairs.map(([name]) => name))
+  })
+
+  for (const [name, done, ...touched] of repairs) {
+    test(`touches what it says and heals it: ${name}`, async ({ url, pool, connected }) => {
+      await serveLines(pool, await connected())
+      await damage(url, String(damages.find(([damaged]) => damaged === name)?.[1]))
+      const expected = await Promise.all(touched.map((which) => idOf(pool, which)))
+      const before = await rows(pool)
+      const findings = await examine(pool, { ...defaultLimits, ...atOnce })
+      const finding = findings.find(({ invariant }) => invariant.name === name)
+      expect(await finding?.invariant.fix?.(pool, finding.offenders)).toMatch(done)
+      const after = await rows(pool)
+      expect([...after.keys()].filter((id) => after.get(id) !== before.get(id))).toEqual(expected)
+      await expectHealthy(pool, atOnce)
+    })
+  }
+
+  test('leaves alone what somebody’s open transaction holds', async ({ url, pool, connected }) => {
+    await serveLines(pool, await connected())
+    await damage(url, `update thread_operations set ready_at = null where ${nth('waiting', 1)}`)
+    const holder = await connected()
+    await holder.query('begin')
+    await holder.query(`select from thread_operations where ${nth('waiting', 1)} for update`)
+    const findings = await examine(pool, { ...defaultLimits, ...atOnce })
+    const finding = findings.find(({ broken }) => broken > 0)
+    expect(await finding?.invariant.fix?.(pool, finding.offenders)).toBe('marked 0 heads')
+  })
+})

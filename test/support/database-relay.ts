@@ -1,0 +1,81 @@
+import { connect, createServer, type Socket } from 'node:net'
+import { onTestFinished } from 'vitest'
+
+/** A connection string that leads to the same database through a relay of ours. */
+export type DatabaseRelay = {
+  url: string
+  /**
+   * Cuts the connection instead of handing on the next answer to a request that contains `asked`, or
+   * the next one that itself contains `told`; resolves when that has happened.
+   */
+  loseAnswer(which: { asked: string } | { told: string }): Promise<void>
+  /** From now on nothing comes through, and nobody is told. */
+  goSilent(): void
+  /** Cuts what went silent, and lets new connections through. */
+  comeBack(): void
+}
+
+/** A network between dispatcher and database that a test can break in the middle of a request. */
+export async function relayTo(databaseUrl: string): Promise<DatabaseRelay> {
+  const url = new URL(databaseUrl)
+  const target = { host: url.hostname, port: Number(url.port || 5432) }
+  const sockets = new Set<Socket>()
+  let silent = false
+  let lose: { asked?: string; told?: string; lost: () => void } | undefined
+
+  const server = createServer((client) => {
+    const database = connect(target)
+    const both = [client, database]
+    let doomed: (() => void) | undefined
+    for (const socket of both) {
+      sockets.add(socket)
+      socket.on('error', () => {})
+      socket.on('close', () => {
+        sockets.delete(socket)
+        for (const other of both) other.destroy()
+      })
+    }
+    client.on('data', (bytes) => {
+      if (silent) return
+      if (lose?.asked !== undefined && bytes.includes(lose.asked)) {
+        doomed = lose.lost
+        lose = undefined
+      }
+      database.write(bytes)
+    })
+    database.on('data', (bytes) => {
+      if (silent) return
+      if (lose?.told !== undefined && bytes.includes(lose.told)) {
+        doomed = lose.lost
+        lose = undefined
+      }
+      if (doomed === undefined) return void client.write(bytes)
+      doomed()
+      client.destroy()
+    })
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const destroyAll = () => {
+    for (const socket of sockets) socket.destroy()
+  }
+  onTestFinished(() => {
+    destroyAll()
+    server.close()
+  })
+  url.hostname = '127.0.0.1'
+  url.port = String((server.address() as { port: number }).port)
+  return {
+    url: url.href,
+    loseAnswer: (which) =>
+      new Promise((lost) => {
+        lose = { ...which, lost }
+      }),
+    goSilent() {
+      silent = true
+    },
+    comeBack() {
+      silent = false
+      destroyAll()
+    },
+  }
+}
