@@ -4,7 +4,7 @@ import { setImmediate, setTimeout } from 'node:timers/promises'
 export const seconds = (): number => Math.floor(Date.now() / 1000)
 
 /** Waits `ms`; with 0 it only lets what is pending run first. Rejects when `signal` aborts. */
-export async function pause(ms: number, signal: AbortSignal): Promise<void> {
+export async function pause(ms: number, signal?: AbortSignal): Promise<void> {
   // An emulator that nobody closed must not keep its process alive.
   if (ms > 0) await setTimeout(ms, undefined, { signal, ref: false })
   else await setImmediate(undefined, { signal })

@@ -1,8 +1,17 @@
 import type { Activity } from './activity.ts'
+import type { FaultPlan } from './faults/plan.ts'
+import type { Visibility } from './faults/visibility.ts'
+import type { ForeignRun } from './foreign-run.ts'
 import type { Settings } from './options.ts'
+import type { Route } from './router.ts'
 
 /** What both surfaces need of the emulator they belong to. */
-export type Context = { settings: Settings; activity: Activity }
+export type Context = {
+  settings: Settings
+  activity: Activity
+  faults: FaultPlan
+  visibility: Visibility
+}
 
 /** A message as the judge of a test wants it, whatever the surface. */
 export type HistoryEntry = {
@@ -13,4 +22,14 @@ export type HistoryEntry = {
   metadata: Record<string, string>
   /** The run or response that wrote it, or (Responses) brought it along; null when a caller added it. */
   runId: string | null
+}
+
+/** One of the two halves of the API. Of threads and conversations that it does not have it knows nothing. */
+export type Surface = {
+  routes: Route[]
+  history: (threadId: string) => HistoryEntry[] | undefined
+  /** The thread or conversation that a request is about. */
+  threadOf: (params: Record<string, string>, body: object) => string | undefined
+  /** Starts one and gives its id. */
+  foreignRun: (threadId: string, run: ForeignRun) => string | undefined
 }

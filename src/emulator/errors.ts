@@ -1,53 +1,27 @@
-/** The lock errors a queue must never see; each one served is counted. */
-export const conflictKinds = ['run_conflict', 'message_conflict', 'conversation_locked'] as const
-export type ConflictKind = (typeof conflictKinds)[number]
+import { ApiError, type ConflictCause, type ErrorDetails } from './api-error.ts'
 
-type ErrorBody = {
-  error: { message: string; type: string; param: string | null; code: string | null }
-}
-
-/** A refusal as the API words it. Those not seen on the wire are worded by analogy. */
-export class ApiError extends Error {
-  readonly status: number
-  readonly param: string | null
-  readonly code: string | null
-  readonly conflict: ConflictKind | undefined
-
-  constructor(
-    status: number,
-    message: string,
-    more: { param?: string; code?: string; conflict?: ConflictKind } = {},
-  ) {
-    super(message)
-    this.status = status
-    this.param = more.param ?? null
-    this.code = more.code ?? null
-    this.conflict = more.conflict
-  }
-
-  get body(): ErrorBody {
-    const type = this.status >= 500 ? 'server_error' : 'invalid_request_error'
-    return { error: { message: this.message, type, param: this.param, code: this.code } }
-  }
-}
-
-const refusal = (message: string, more?: ConstructorParameters<typeof ApiError>[2]): ApiError =>
-  new ApiError(400, message, more)
+const refusal = (message: string, more?: ErrorDetails): ApiError => new ApiError(400, message, more)
 
 /* Locks: 400, not 409, so that no SDK retries them by itself. */
 
-export const runConflict = (threadId: string, runId: string): ApiError =>
-  refusal(`Thread ${threadId} already has an active run ${runId}.`, { conflict: 'run_conflict' })
-
-export const messageConflict = (threadId: string, runId: string): ApiError =>
-  refusal(`Can't add messages to ${threadId} while a run ${runId} is active.`, {
-    conflict: 'message_conflict',
+export const runConflict = (threadId: string, runId: string, cause: ConflictCause): ApiError =>
+  refusal(`Thread ${threadId} already has an active run ${runId}.`, {
+    conflict: { kind: 'run_conflict', cause },
   })
 
-export const conversationLocked = (): ApiError =>
+export const messageConflict = (threadId: string, runId: string, cause: ConflictCause): ApiError =>
+  refusal(`Can't add messages to ${threadId} while a run ${runId} is active.`, {
+    conflict: { kind: 'message_conflict', cause },
+  })
+
+export const conversationLocked = (cause: ConflictCause): ApiError =>
   refusal(
     'Another process is currently operating on this conversation. Please retry in a few seconds.',
-    { param: 'conversation', code: 'conversation_locked', conflict: 'conversation_locked' },
+    {
+      param: 'conversation',
+      code: 'conversation_locked',
+      conflict: { kind: 'conversation_locked', cause },
+    },
   )
 
 /* Whole requests */
@@ -146,6 +120,12 @@ export const cannotCancelResponse = (state: string): ApiError =>
 
 export const notStreamable = (parameter: 'background' | 'stream'): ApiError =>
   refusal(`This response cannot be streamed because it was not created with ${parameter}=true.`, {
+    param: 'stream',
+    code: 'invalid_request_error',
+  })
+
+export const replayGone = (): ApiError =>
+  refusal('This response can no longer be streamed because its events have expired.', {
     param: 'stream',
     code: 'invalid_request_error',
   })

@@ -2,17 +2,29 @@ import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { InturnError } from '../errors.ts'
 import { Activity } from './activity.ts'
+import { ApiError } from './api-error.ts'
 import { assistantsSurface } from './assistants/index.ts'
 import type { Context, HistoryEntry } from './context.ts'
-import { type ConflictKind, withIdNotFound } from './errors.ts'
+import { withIdNotFound } from './errors.ts'
+import { checkFaults } from './faults/check.ts'
+import type { Fault } from './faults/knobs.ts'
+import { FaultPlan, type FaultReport } from './faults/plan.ts'
+import { faultRoutes } from './faults/routes.ts'
+import { Visibility } from './faults/visibility.ts'
+import { checkForeignRun, type ForeignRun, type ForeignRunOptions } from './foreign-run.ts'
 import { type EmulatorOptions, settingsOf } from './options.ts'
 import { responsesSurface } from './responses/index.ts'
 import { route } from './router.ts'
-import { createEmulatorServer, type Traffic } from './server.ts'
+import { createEmulatorServer } from './server.ts'
+import { type EmulatorStats, statsOf, Traffic } from './stats.ts'
 
+export type { ConflictCause, ConflictKind } from './api-error.ts'
 export type { HistoryEntry } from './context.ts'
 export { defaultModel } from './default-model.ts'
-export type { ConflictKind } from './errors.ts'
+export type { Fault, FaultName, FaultOf } from './faults/knobs.ts'
+export type { FaultReport } from './faults/plan.ts'
+export { faultGrammar, parseFaults } from './faults/text.ts'
+export type { ForeignRunOptions } from './foreign-run.ts'
 export type { Model, ModelCall, ModelReply, ModelRequest, ModelTool, Turn } from './model.ts'
 export type {
   EmulatorOptions,
@@ -22,18 +34,7 @@ export type {
   RunFailure,
   RunView,
 } from './options.ts'
-
-export type EmulatorStats = {
-  /** API requests received. */
-  requests: number
-  /** Lock errors served, of all kinds. */
-  conflicts: number
-  conflictsByKind: Record<ConflictKind, number>
-  /** Runs and responses started. */
-  runsStarted: number
-  /** Time in which at least one run was being worked on, in milliseconds. */
-  busyMs: number
-}
+export type { EmulatorStats } from './stats.ts'
 
 export type Emulator = {
   /** The SDK's `baseURL`: `http://127.0.0.1:N/v1`. */
@@ -43,6 +44,19 @@ export type Emulator = {
   readonly stats: EmulatorStats
   /** The messages of a thread or conversation in their true order; also `GET /emulator/threads/:id`. Throws when there is none. */
   history(id: string): HistoryEntry[]
+  /** The plan in force and how often each of its faults struck; also `GET /emulator/faults`. */
+  readonly faults: FaultReport
+  /**
+   * Replaces the plan and starts its draws anew; stuck runs go on, and what was hidden can be read. Also `PUT /emulator/faults` with `{ faults, seed }`, and `DELETE`. Without a
+   * seed the old one stays. Throws `faults_invalid` with every problem.
+   */
+  setFaults(faults: readonly Fault[], options?: { seed?: number }): void
+  /**
+   * Starts a run on a thread or conversation as an outsider would, and gives its id; also
+   * `POST /emulator/threads/:id/foreign-run`. Throws when there is no such thread (`not_found`), or
+   * when a run is active on it (`foreign_run_refused`).
+   */
+  foreignRun(threadId: string, options?: ForeignRunOptions): string
   /** Cuts all connections and frees the port. */
   close(): Promise<void>
 }
@@ -50,25 +64,27 @@ export type Emulator = {
 /** Serves both surfaces of the OpenAI API from memory, for any key; see `EmulatorOptions`. */
 export async function startEmulator(options: EmulatorOptions = {}): Promise<Emulator> {
   const settings = settingsOf(options)
-  const context: Context = { settings, activity: new Activity() }
-  const traffic: Traffic = {
-    requests: 0,
-    conflicts: { run_conflict: 0, message_conflict: 0, conversation_locked: 0 },
+  const plan = new FaultPlan(settings.faults, settings.seed)
+  const context: Context = {
+    settings,
+    activity: new Activity(),
+    faults: plan,
+    visibility: new Visibility(plan),
   }
+  const traffic = new Traffic()
   const assistants = assistantsSurface(context)
   const responses = responsesSurface(context)
   const historyOf = (id: string) => assistants.history(id) ?? responses.history(id)
+  const startForeignRun = (id: string, run: ForeignRun): string => {
+    const started = assistants.foreignRun(id, run) ?? responses.foreignRun(id, run)
+    if (started === undefined) throw withIdNotFound('Thread', id)
+    return started
+  }
 
-  const stats = (): EmulatorStats => ({
-    requests: traffic.requests,
-    conflicts: Object.values(traffic.conflicts).reduce((sum, count) => sum + count, 0),
-    conflictsByKind: { ...traffic.conflicts },
-    runsStarted: context.activity.runsStarted,
-    busyMs: context.activity.busyMs,
-  })
+  const stats = (): EmulatorStats => statsOf(context, traffic)
 
   const server = createEmulatorServer({
-    settings,
+    context,
     traffic,
     api: [...assistants.routes, ...responses.routes],
     own: [
@@ -78,7 +94,10 @@ export async function startEmulator(options: EmulatorOptions = {}): Promise<Emul
         if (!body) throw withIdNotFound('Thread', id)
         return { body }
       }),
+      ...faultRoutes(plan, startForeignRun),
     ],
+    threadOf: (params, body) =>
+      assistants.threadOf(params, body) ?? responses.threadOf(params, body),
   })
   server.listen(settings.port, settings.host)
   await once(server, 'listening')
@@ -94,6 +113,21 @@ export async function startEmulator(options: EmulatorOptions = {}): Promise<Emul
       const found = historyOf(id)
       if (!found) throw new InturnError('not_found', `The emulator has no thread ${id}.`)
       return found
+    },
+    get faults() {
+      return plan.report
+    },
+    setFaults(faults, { seed } = {}) {
+      plan.replace(checkFaults(faults), seed)
+    },
+    foreignRun(id, options = {}) {
+      try {
+        return startForeignRun(id, checkForeignRun(options))
+      } catch (error) {
+        if (!(error instanceof ApiError)) throw error
+        const code = error.status === 404 ? 'not_found' : 'foreign_run_refused'
+        throw new InturnError(code, error.message)
+      }
     },
     async close() {
       const closed = once(server, 'close')

@@ -1,5 +1,6 @@
 import type { z } from 'zod'
-import { ApiError, missingParameter } from './errors.ts'
+import { ApiError } from './api-error.ts'
+import { missingParameter } from './errors.ts'
 
 /** What an issue carries in `params` when a schema raises it in the API's own words. */
 export type OwnCode = { code: string }

@@ -1,4 +1,6 @@
 import { defaultModel as deterministic } from './default-model.ts'
+import { checkFaults } from './faults/check.ts'
+import type { CheckedFault, Fault } from './faults/knobs.ts'
 import type { Model } from './model.ts'
 
 /** How long a run spends in each phase, in milliseconds. */
@@ -58,15 +60,24 @@ export type EmulatorOptions = {
   ) => Interception | undefined | Promise<Interception | undefined>
   /** Ends a run as failed when it comes to think; null lets it pass. */
   failRun?: (run: RunView) => RunFailure | null | undefined
+  /** What goes wrong, see `docs/faults.md`; default nothing. */
+  faults?: readonly Fault[]
+  /** Decides where faults with a probability strike; default random, see `Emulator.faults`. */
+  seed?: number
 }
 
-export type Settings = Required<Omit<EmulatorOptions, 'latency'>> & { latency: Latency }
+export type Settings = Required<Omit<EmulatorOptions, 'latency' | 'faults' | 'seed'>> & {
+  latency: Latency
+  faults: CheckedFault[]
+  seed: number | undefined
+}
 
 /** The options with their defaults, which also stand in for those given as undefined. */
 export function settingsOf(options: EmulatorOptions): Settings {
   const { host = '127.0.0.1', port = 0, runExpiresMs = 600_000, anyAssistant = true } = options
   const { defaultModel = 'gpt-4o', model = deterministic } = options
   const { onRequest = () => undefined, failRun = () => null } = options
+  const { faults = [], seed } = options
   const { queuedMs = 5, thinkMs = 20, perTokenMs = 1 } = options.latency ?? {}
   const latency = { queuedMs, thinkMs, perTokenMs }
   return {
@@ -79,5 +90,7 @@ export function settingsOf(options: EmulatorOptions): Settings {
     onRequest,
     failRun,
     latency,
+    faults: checkFaults(faults),
+    seed,
   }
 }

@@ -1,5 +1,6 @@
 import { z } from 'zod'
-import type { ApiError } from './errors.ts'
+import type { ApiError } from './api-error.ts'
+import type { ApiRequest } from './router.ts'
 import { integer, parse } from './validate.ts'
 
 export type Page<T> = {
@@ -25,12 +26,12 @@ const pageQuery = z.object({
 
 /**
  * One page of `oldestFirst`: 20 unless `limit` (1 to 100) says otherwise, newest first unless
- * `order=asc`, between the cursors `after` and `before`. `unknown` words the refusal of a cursor
- * that names nothing.
+ * `order=asc`, between the cursors `after` and `before`. Leaves out what the request does not see
+ * yet, but takes it as a cursor. `unknown` words the refusal of a cursor that names nothing.
  */
 export function paginate<T extends { id?: string | null }>(
   oldestFirst: readonly T[],
-  query: URLSearchParams,
+  { query, sees }: Pick<ApiRequest, 'query' | 'sees'>,
   unknown: (id: string) => ApiError,
 ): Page<T> {
   const { limit, order, after, before } = parse(pageQuery, Object.fromEntries(query))
@@ -42,7 +43,7 @@ export function paginate<T extends { id?: string | null }>(
   }
   const start = after === undefined ? 0 : position(after) + 1
   const end = before === undefined ? all.length : position(before)
-  const between = all.slice(start, Math.max(start, end))
+  const between = all.slice(start, Math.max(start, end)).filter(sees)
   const backwards = before !== undefined && after === undefined
   const data = backwards ? between.slice(-limit) : between.slice(0, limit)
   return {

@@ -8,6 +8,8 @@ export type ApiRequest = {
   query: URLSearchParams
   /** Parsed JSON; `{}` when the request has no body. */
   body: unknown
+  /** Whether a read sees the object already. */
+  sees: (object: object) => boolean
 }
 export type Reply = { headers?: Record<string, string> } & (
   | { body: object }
@@ -37,18 +39,17 @@ const prefixes: Record<string, string> = {
 
 /** Finds the handler of a path below `/v1`; of two that fit, the one registered first. */
 export function createRouter(routes: readonly Route[]) {
-  const compiled = routes.map(({ method, pattern, handler }) => ({
-    method,
-    handler,
-    regexp: new RegExp(`^${pattern.replace(/:(\w+)/g, '(?<$1>[^/]+)')}$`),
+  const compiled = routes.map((one) => ({
+    route: one,
+    regexp: new RegExp(`^${one.pattern.replace(/:(\w+)/g, '(?<$1>[^/]+)')}$`),
   }))
   return (
     method: string,
     path: string,
-  ): { handler: Handler; params: Record<string, string> } | null => {
-    for (const { regexp, handler, method: own } of compiled) {
-      const found = own === method ? regexp.exec(path) : null
-      if (found) return { handler, params: { ...found.groups } }
+  ): { route: Route; params: Record<string, string> } | null => {
+    for (const { regexp, route } of compiled) {
+      const found = route.method === method ? regexp.exec(path) : null
+      if (found) return { route, params: { ...found.groups } }
     }
     return null
   }

@@ -1,58 +1,72 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import {
-  ApiError,
-  type ConflictKind,
-  invalidJson,
-  invalidUrl,
-  missingBetaHeader,
-  missingKey,
-} from './errors.ts'
-import { requestId } from './ids.ts'
-import type { Settings } from './options.ts'
-import { checkId, createRouter, type Reply, type Route } from './router.ts'
-import { formatEvent } from './sse.ts'
-
-export type Traffic = { requests: number; conflicts: Record<ConflictKind, number> }
+import { apiHeaders, send, sendJson, setHeaders } from './answer.ts'
+import { ApiError } from './api-error.ts'
+import type { Context } from './context.ts'
+import { invalidJson, invalidUrl, missingBetaHeader, missingKey } from './errors.ts'
+import { type Outcome, underFaults } from './faults/request-faults.ts'
+import { kindOf } from './route-kinds.ts'
+import { checkId, createRouter, type Route } from './router.ts'
+import type { Traffic } from './stats.ts'
 
 type Served = {
-  settings: Settings
+  context: Context
   traffic: Traffic
   /** Below `/v1`. */
   api: readonly Route[]
   /** Outside `/v1`: the emulator's own, without key and without being counted. */
   own: readonly Route[]
+  /** The thread or conversation that an API request is about. */
+  threadOf: (params: Record<string, string>, body: object) => string | undefined
 }
 
-/** The one place that every request passes: count, intercept, route, handle, answer. */
-export function createEmulatorServer({ settings, traffic, api, own }: Served): Server {
+/** The one place that every request passes: count, intercept, route, handle under faults, answer. */
+export function createEmulatorServer({ context, traffic, api, own, threadOf }: Served): Server {
+  const { settings, faults, visibility } = context
   const findApi = createRouter(api)
   const findOwn = createRouter(own)
 
-  const answerOwn = (method: string, { pathname: path, searchParams: query }: URL) => {
+  const answerOwn = (
+    method: string,
+    { pathname: path, searchParams: query }: URL,
+    body: unknown,
+  ) => {
     const found = findOwn(method, path)
     if (!found) throw invalidUrl(method, path)
-    return found.handler({ method, path, params: found.params, query, body: {} })
+    const { route, params } = found
+    return route.handler({ method, path, params, query, body: body ?? {}, sees: () => true })
   }
 
-  const answerApi = ({ method = 'GET', headers }: IncomingMessage, url: URL, body: unknown) => {
+  const answerApi = (
+    { method = 'GET', headers }: IncomingMessage,
+    { pathname, searchParams: query }: URL,
+    sent: unknown,
+  ): Promise<Outcome> => {
     if (!headers.authorization) throw missingKey()
-    const path = url.pathname.slice('/v1'.length)
+    const path = pathname.slice('/v1'.length)
     const found = findApi(method, path)
-    if (!found) throw invalidUrl(method, url.pathname)
+    if (!found) throw invalidUrl(method, pathname)
     if (/^\/(assistants|threads)/.test(path) && headers['openai-beta'] !== 'assistants=v2')
       throw missingBetaHeader()
-    const { params, handler } = found
-    for (const [param, id] of Object.entries(params)) checkId(param, id)
-    return handler({ method, path, params, query: url.searchParams, body: body ?? {} })
+    const { params, route } = found
+    const body = sent ?? {}
+    const kind = kindOf(method, route.pattern)
+    const { model } = body as { model?: string }
+    const key = headers.authorization.replace(/^Bearer /, '')
+    const place = { kind, threadId: threadOf(params, body) ?? null, key, model }
+    return underFaults(faults, place, { method, path: pathname }, () => {
+      for (const [param, id] of Object.entries(params)) checkId(param, id)
+      const sees = (object: object) => visibility.sees(object, kind)
+      return route.handler({ method, path, params, query, body, sees })
+    })
   }
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { method = 'GET', url: target = '/' } = request
     const url = new URL(target, 'http://emulator')
+    const isApi = url.pathname.startsWith('/v1/')
     const text = await readText(request)
     try {
-      if (!url.pathname.startsWith('/v1/'))
-        return await send(response, await answerOwn(method, url))
+      if (!isApi) return await send(response, await answerOwn(method, url, parseJson(text)))
       traffic.requests++
       setHeaders(response, apiHeaders())
       const body = parseJson(text)
@@ -62,10 +76,13 @@ export function createEmulatorServer({ settings, traffic, api, own }: Served): S
         setHeaders(response, instead.headers)
         return sendJson(response, instead.status, instead.body, 2)
       }
-      await send(response, await answerApi(request, url, body))
+      const outcome = await answerApi(request, url, body)
+      if (outcome === 'reset') return void request.socket.resetAndDestroy()
+      await send(response, outcome.reply, outcome.cut)
     } catch (error) {
       const refusal = error instanceof ApiError ? error : new ApiError(500, String(error))
-      if (refusal.conflict) traffic.conflicts[refusal.conflict]++
+      if (isApi) traffic.refused(refusal)
+      setHeaders(response, refusal.headers)
       sendJson(response, refusal.status, refusal.body, 2)
     }
   }
@@ -75,18 +92,6 @@ export function createEmulatorServer({ settings, traffic, api, own }: Served): S
     handle(request, response).catch(() => response.destroy())
   })
 }
-
-const apiHeaders = (): Record<string, string> => ({
-  'x-request-id': requestId(),
-  'openai-version': '2020-10-01',
-  'openai-processing-ms': '1',
-  'x-ratelimit-limit-requests': '10000',
-  'x-ratelimit-remaining-requests': '9999',
-  'x-ratelimit-reset-requests': '6ms',
-  'x-ratelimit-limit-tokens': '2000000',
-  'x-ratelimit-remaining-tokens': '1999900',
-  'x-ratelimit-reset-tokens': '3ms',
-})
 
 async function readText(request: IncomingMessage): Promise<string> {
   const chunks: Buffer[] = []
@@ -101,32 +106,4 @@ function parseJson(text: string): unknown {
   } catch {
     throw invalidJson()
   }
-}
-
-function setHeaders(response: ServerResponse, headers: Record<string, string> = {}): void {
-  for (const [name, value] of Object.entries(headers)) response.setHeader(name, value)
-}
-
-async function send(response: ServerResponse, reply: Reply): Promise<void> {
-  setHeaders(response, reply.headers)
-  if ('body' in reply) return sendJson(response, 200, reply.body)
-  response.writeHead(200, {
-    'content-type': 'text/event-stream; charset=utf-8',
-    'cache-control': 'no-cache',
-  })
-  response.flushHeaders()
-  for await (const event of reply.events) {
-    if (response.destroyed) return
-    response.write(formatEvent(event))
-  }
-  response.end()
-}
-
-function sendJson(response: ServerResponse, status: number, body: unknown, indent = 0): void {
-  const text = JSON.stringify(body, null, indent)
-  response.writeHead(status, {
-    'content-type': 'application/json',
-    'content-length': Buffer.byteLength(text),
-  })
-  response.end(text)
 }

@@ -65,3 +65,15 @@ export async function raw(
   })
   return { status: response.status, headers: response.headers, text: await response.text() }
 }
+
+/** A request to the emulator's own routes, which want no key. */
+export async function own(
+  emulator: Emulator,
+  method: string,
+  path: string,
+  body?: unknown,
+): Promise<{ status: number; body: any }> {
+  const init = body === undefined ? {} : { body: JSON.stringify(body) }
+  const response = await fetch(new URL(path, emulator.url), { method, ...init })
+  return { status: response.status, body: await response.json() }
+}

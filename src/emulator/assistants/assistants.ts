@@ -59,7 +59,8 @@ export const normalTools = (tools: z.infer<typeof toolsSchema>): AssistantTool[]
     }
   })
 
-function newAssistant(id: string, input: z.infer<typeof createBody>): ServedAssistant {
+/** `input` with the defaults of the API. */
+export function newAssistant(id: string, input: z.infer<typeof createBody>): ServedAssistant {
   return {
     id,
     object: 'assistant',
@@ -102,8 +103,8 @@ export function assistantRoutes(state: AssistantsState): Route[] {
       state.assistants.set(assistant.id, assistant)
       return { body: assistant }
     }),
-    route('GET', '/assistants', ({ query }) => ({
-      body: paginate([...state.assistants.values()], query, (id) => notFound('assistant', id)),
+    route('GET', '/assistants', (request) => ({
+      body: paginate([...state.assistants.values()], request, (id) => notFound('assistant', id)),
     })),
     route('GET', '/assistants/:assistant_id', ({ params }) => ({
       body: known(params.assistant_id),

@@ -5,13 +5,14 @@ import type {
 } from 'openai/resources/beta/threads/messages'
 import { z } from 'zod'
 import { seconds } from '../clock.ts'
+import type { Context } from '../context.ts'
 import { messageConflict, notFound } from '../errors.ts'
 import { shortId } from '../ids.ts'
 import { paginate } from '../paging.ts'
 import { type Route, route } from '../router.ts'
 import { metadataSchema, parse } from '../validate.ts'
 import { restMessage } from './objects.ts'
-import { type AssistantsState, activeRun, type ThreadState, threadOf } from './state.ts'
+import { type AssistantsState, activeRun, causeOf, type ThreadState, threadOf } from './state.ts'
 
 const contentPart = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('text'), text: z.string() }),
@@ -57,7 +58,11 @@ const servedContent = (content: MessageBody['content']): MessageContent[] =>
     : content.map((part) => (part.type === 'text' ? textPart(part.text) : part))
 
 /** Appends what a caller writes. */
-export function addMessage({ thread, messages }: ThreadState, input: MessageBody): Message {
+export function addMessage(
+  { visibility }: Context,
+  { thread, messages }: ThreadState,
+  input: MessageBody,
+): Message {
   const now = seconds()
   const message: Message = {
     id: shortId('msg'),
@@ -76,6 +81,7 @@ export function addMessage({ thread, messages }: ThreadState, input: MessageBody
     metadata: input.metadata ?? {},
   }
   messages.push(message)
+  visibility.written('messages', message, thread.id)
   return message
 }
 
@@ -85,7 +91,7 @@ export const messageText = ({ content }: Message): string =>
 
 const unknownMessage = (id: string) => notFound('message', id)
 
-export function messageRoutes(state: AssistantsState): Route[] {
+export function messageRoutes(context: Context, state: AssistantsState): Route[] {
   const messageOf = (params: Record<string, string>): Message => {
     const { thread_id = '', message_id = '' } = params
     const found = threadOf(state, thread_id).messages.find(({ id }) => id === message_id)
@@ -97,18 +103,22 @@ export function messageRoutes(state: AssistantsState): Route[] {
     route('POST', path, ({ params, body }) => {
       const input = parse(messageBody, body)
       const thread = threadOf(state, params.thread_id as string)
-      const run = activeRun(thread)
-      if (run) throw messageConflict(thread.thread.id, run.id)
-      return { body: restMessage(addMessage(thread, input)) }
+      const blocking = activeRun(thread)
+      if (blocking) throw messageConflict(thread.thread.id, blocking.run.id, causeOf(blocking))
+      return { body: restMessage(addMessage(context, thread, input)) }
     }),
-    route('GET', path, ({ params, query }) => {
-      const { messages } = threadOf(state, params.thread_id as string)
-      const runId = query.get('run_id')
+    route('GET', path, (request) => {
+      const { messages } = threadOf(state, request.params.thread_id as string)
+      const runId = request.query.get('run_id')
       const chosen = runId ? messages.filter((message) => message.run_id === runId) : messages
-      const page = paginate(chosen, query, unknownMessage)
+      const page = paginate(chosen, request, unknownMessage)
       return { body: { ...page, data: page.data.map(restMessage) } }
     }),
-    route('GET', `${path}/:message_id`, ({ params }) => ({ body: restMessage(messageOf(params)) })),
+    route('GET', `${path}/:message_id`, ({ params, sees }) => {
+      const message = messageOf(params)
+      if (!sees(message)) throw unknownMessage(message.id)
+      return { body: restMessage(message) }
+    }),
     route('POST', `${path}/:message_id`, ({ params, body }) => {
       const { metadata } = parse(updateBody, body)
       const message = messageOf(params)

@@ -14,6 +14,8 @@ import { expireLater, work } from './run-lifecycle.ts'
 import {
   type AssistantsState,
   activeRun,
+  causeOf,
+  type RunOrigin,
   type RunState,
   type ThreadState,
   threadOf,
@@ -68,10 +70,10 @@ export function createRun(
   const thread = threadOf(state, threadId)
   const assistant = assistantOf(state, context.settings, input.assistant_id)
   const blocking = activeRun(thread)
-  if (blocking) throw runConflict(threadId, blocking.id)
+  if (blocking) throw runConflict(threadId, blocking.run.id, causeOf(blocking))
   checkSomethingToDo([...thread.messages, ...(input.additional_messages ?? [])], input, assistant)
-  for (const message of input.additional_messages ?? []) addMessage(thread, message)
-  return start(context, thread, assistant, input)
+  for (const message of input.additional_messages ?? []) addMessage(context, thread, message)
+  return start(context, thread, assistant, input, { kind: 'runs.create' })
 }
 
 /** `POST /threads/runs`; its stream begins with `thread.created`. */
@@ -84,8 +86,8 @@ export function createThreadAndRun(
   checkId('assistant_id', input.assistant_id)
   const assistant = assistantOf(state, context.settings, input.assistant_id)
   checkSomethingToDo(threadInput?.messages ?? [], input, assistant)
-  const thread = newThread(state, threadInput ?? {})
-  return start(context, thread, assistant, input, true)
+  const thread = newThread(context, state, threadInput ?? {})
+  return start(context, thread, assistant, input, { kind: 'threads.create_and_run' })
 }
 
 function checkSomethingToDo(
@@ -98,12 +100,12 @@ function checkSomethingToDo(
     throw emptyThread()
 }
 
-function start(
+export function start(
   context: Context,
   thread: ThreadState,
   assistant: ServedAssistant,
   input: RunBody,
-  isNewThread = false,
+  origin: RunOrigin,
 ): RunState {
   const state: RunState = {
     run: newRun(context, thread, assistant, input),
@@ -114,10 +116,14 @@ function start(
     stop: new AbortController(),
     worked: Promise.resolve(),
     expiry: undefined,
+    origin,
   }
   thread.runs.push(state)
-  context.activity.runsStarted++
-  if (isNewThread) emit(state, 'thread.created', thread.thread)
+  context.visibility.written('runs', state.run, thread.thread.id)
+  if ('kind' in origin) context.activity.runsStarted++
+  else context.activity.foreignRunsStarted++
+  if ('kind' in origin && origin.kind === 'threads.create_and_run')
+    emit(state, 'thread.created', thread.thread)
   emit(state, 'thread.run.created', state.run)
   emit(state, 'thread.run.queued', state.run)
   expireLater(context, state)

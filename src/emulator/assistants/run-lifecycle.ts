@@ -1,6 +1,7 @@
 import { pause, seconds, unlessAborted } from '../clock.ts'
 import type { Context } from '../context.ts'
-import type { RunFailure } from '../options.ts'
+import { failureBy, runFaults } from '../faults/run-faults.ts'
+import type { RunFailure, RunView } from '../options.ts'
 import { usageOf } from './objects.ts'
 import { promptOf } from './prompt.ts'
 import { emit, endStream } from './run-events.ts'
@@ -13,28 +14,37 @@ export function work(context: Context, state: RunState): void {
   state.worked = advance(context, state).finally(() => context.activity.ended())
 }
 
-async function advance({ settings }: Context, state: RunState): Promise<void> {
-  const { run } = state
+async function advance(context: Context, state: RunState): Promise<void> {
+  const { run, origin } = state
   const { signal } = state.stop
+  const { settings } = context
   const { latency } = settings
+  const foreign = 'foreignMs' in origin
+  const faults = runFaults(context, foreign ? null : origin.kind, run.thread_id)
   try {
+    await faults.hold('stuck_queued', signal)
     await pause(latency.queuedMs, signal)
-    run.status = 'in_progress'
+    // A cancel that will complete shows already.
+    if (run.status === 'queued') run.status = 'in_progress'
     run.started_at = seconds()
     emit(state, 'thread.run.in_progress', run)
-    await pause(latency.thinkMs, signal)
-    const failure = settings.failRun({
-      id: run.id,
-      threadId: run.thread_id,
-      model: run.model,
-      metadata: run.metadata ?? {},
-    })
+    await faults.hold('stuck_in_progress', signal)
+    await pause(foreign ? origin.foreignMs : latency.thinkMs, signal)
+    const expiry = faults.strike('run_expires')
+    if (expiry) {
+      await pause(expiry.ms, signal)
+      return end(state, 'expired')
+    }
+    const failure = failureBy(faults) ?? settings.failRun(viewOf(state))
     if (failure) return fail(state, failure)
     const prompt = promptOf(state)
     const reply = await unlessAborted(settings.model(prompt), signal)
     signal.throwIfAborted()
-    if ('toolCalls' in reply) return askForOutputs(state, prompt, reply.toolCalls)
-    const whole = await writeMessage(state, prompt, reply.text, latency.perTokenMs)
+    if ('toolCalls' in reply) {
+      if (run.status === 'cancelling') return end(state, 'cancelled')
+      return askForOutputs(state, prompt, reply.toolCalls)
+    }
+    const whole = await writeMessage(context, state, prompt, reply.text)
     signal.throwIfAborted()
     end(state, whole ? 'completed' : 'incomplete')
   } catch (error) {
@@ -42,6 +52,13 @@ async function advance({ settings }: Context, state: RunState): Promise<void> {
     if (!signal.aborted) fail(state, { code: 'server_error', message: String(error) })
   }
 }
+
+const viewOf = ({ run }: RunState): RunView => ({
+  id: run.id,
+  threadId: run.thread_id,
+  model: run.model,
+  metadata: run.metadata ?? {},
+})
 
 const fail = (state: RunState, failure: RunFailure): void => {
   state.run.last_error = failure
@@ -99,14 +116,21 @@ function end(state: RunState, status: Ending): void {
 
 /** Answers with `cancelling`; the run is `cancelled` a moment (one queueing time) later. */
 export function cancel(context: Context, state: RunState): void {
-  state.run.status = 'cancelling'
-  emit(state, 'thread.run.cancelling', state.run)
-  state.stop.abort()
+  const { run, stop } = state
+  const faults = runFaults(context, 'runs.cancel', run.thread_id)
+  const atWork = run.status !== 'requires_action'
+  run.status = 'cancelling'
+  emit(state, 'thread.run.cancelling', run)
+  if (atWork && faults.strike('cancel_completes')) return
+  stop.abort()
   context.activity.started()
-  void state.worked
-    .then(() => pause(context.settings.latency.queuedMs, new AbortController().signal))
-    .then(() => end(state, 'cancelled'))
-    .finally(() => context.activity.ended())
+  const settled = async () => {
+    await state.worked
+    await faults.hold('stuck_cancelling')
+    await pause(context.settings.latency.queuedMs)
+    end(state, 'cancelled')
+  }
+  void settled().finally(() => context.activity.ended())
 }
 
 export function expireLater({ settings }: Context, state: RunState): void {

@@ -1,6 +1,7 @@
 import type { Message } from 'openai/resources/beta/threads/messages'
 import type { ToolCallDelta } from 'openai/resources/beta/threads/runs/steps'
 import { paced, seconds } from '../clock.ts'
+import type { Context } from '../context.ts'
 import { shortId } from '../ids.ts'
 import { type ModelCall, type ModelRequest, textsOf } from '../model.ts'
 import { countTokens, tokens } from '../tokens.ts'
@@ -39,7 +40,7 @@ export function completeStep(state: RunState, step: ServedStep): void {
   emit(state, 'thread.run.step.completed', step)
 }
 
-function newAnswer({ run, thread }: RunState, id: string): Message {
+function newAnswer({ visibility }: Context, { run, thread }: RunState, id: string): Message {
   const message: Message = {
     id,
     object: 'thread.message',
@@ -57,26 +58,27 @@ function newAnswer({ run, thread }: RunState, id: string): Message {
     metadata: {},
   }
   thread.messages.push(message)
+  visibility.written('messages', message, thread.thread.id)
   return message
 }
 
 /** Writes the answer token by token; false when `max_completion_tokens` cut it short. */
 export async function writeMessage(
+  context: Context,
   state: RunState,
   prompt: ModelRequest,
   text: string,
-  perTokenMs: number,
 ): Promise<boolean> {
   const { run, stop } = state
   const id = shortId('msg')
   const step = newStep(state, { type: 'message_creation', message_creation: { message_id: id } })
-  const message = newAnswer(state, id)
+  const message = newAnswer(context, state, id)
   emit(state, 'thread.message.created', message)
   emit(state, 'thread.message.in_progress', message)
   const all = tokens(text)
   const allowed = all.slice(0, run.max_completion_tokens ?? all.length)
   const written = { value: '', annotations: [] }
-  for await (const token of paced(allowed, perTokenMs, stop.signal)) {
+  for await (const token of paced(allowed, context.settings.latency.perTokenMs, stop.signal)) {
     if (written.value === '') message.content = [{ type: 'text', text: written }]
     const first = written.value === ''
     written.value += token

@@ -28,20 +28,21 @@ export function runRoutes(context: Context, state: AssistantsState): Route[] {
     route('POST', path, ({ params, body }) =>
       served(createRun(context, state, params.thread_id as string, body)),
     ),
-    route('GET', path, ({ params, query }) => {
-      const { runs } = threadOf(state, params.thread_id as string)
+    route('GET', path, (request) => {
+      const { runs } = threadOf(state, request.params.thread_id as string)
       return {
         body: paginate(
           runs.map(({ run }) => run),
-          query,
+          request,
           unknownRun,
         ),
       }
     }),
-    route('GET', `${path}/:run_id`, ({ params }) => ({
-      headers: pollAfter,
-      body: runOf(state, params).run,
-    })),
+    route('GET', `${path}/:run_id`, ({ params, sees }) => {
+      const { run } = runOf(state, params)
+      if (!sees(run)) throw unknownRun(run.id)
+      return { headers: pollAfter, body: run }
+    }),
     route('POST', `${path}/:run_id`, ({ params, body }) => {
       const { metadata } = parse(updateBody, body)
       const { run } = runOf(state, params)
@@ -61,8 +62,8 @@ export function runRoutes(context: Context, state: AssistantsState): Route[] {
       cancel(context, run)
       return { body: run.run }
     }),
-    route('GET', `${path}/:run_id/steps`, ({ params, query }) => ({
-      body: paginate(runOf(state, params).steps, query, unknownStep),
+    route('GET', `${path}/:run_id/steps`, (request) => ({
+      body: paginate(runOf(state, request.params).steps, request, unknownStep),
     })),
     route('GET', `${path}/:run_id/steps/:step_id`, ({ params }) => {
       const { step_id = '' } = params

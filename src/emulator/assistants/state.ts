@@ -1,7 +1,9 @@
 import type { Message } from 'openai/resources/beta/threads/messages'
 import type { RunStatus } from 'openai/resources/beta/threads/runs/runs'
+import type { ConflictCause } from '../api-error.ts'
 import { notFound } from '../errors.ts'
 import type { Turn } from '../model.ts'
+import type { RouteKind } from '../route-kinds.ts'
 import type { EventLog } from '../sse.ts'
 import type { ServedAssistant, ServedRun, ServedStep, ServedThread } from './objects.ts'
 
@@ -25,7 +27,11 @@ export type RunState = {
   /** Settles when nothing works on the run any more (it is over or waits for tool outputs). */
   worked: Promise<void>
   expiry: NodeJS.Timeout | undefined
+  /** The request that set it to work last, or `foreignMs` when none did: an outsider's run takes that long. */
+  origin: RunOrigin
 }
+
+export type RunOrigin = { kind: RouteKind } | { foreignMs: number }
 
 export type AssistantsState = {
   assistants: Map<string, ServedAssistant>
@@ -41,10 +47,13 @@ const active: ReadonlySet<RunStatus> = new Set([
 export const isActive = (run: ServedRun): boolean => active.has(run.status)
 
 /** The run that locks the thread. */
-export const activeRun = (thread: ThreadState): ServedRun | undefined => {
-  const last = thread.runs.at(-1)?.run
-  return last && isActive(last) ? last : undefined
+export const activeRun = (thread: ThreadState): RunState | undefined => {
+  const last = thread.runs.at(-1)
+  return last && isActive(last.run) ? last : undefined
 }
+
+export const causeOf = ({ origin }: RunState): ConflictCause =>
+  'foreignMs' in origin ? 'foreign_run' : 'run'
 
 export function threadOf(state: AssistantsState, id: string): ThreadState {
   const thread = state.threads.get(id)

@@ -1,6 +1,8 @@
 import type { ThreadDeleted } from 'openai/resources/beta/threads/threads'
 import { z } from 'zod'
 import { seconds } from '../clock.ts'
+import type { Context } from '../context.ts'
+import { notFound } from '../errors.ts'
 import { shortId } from '../ids.ts'
 import { type Route, route } from '../router.ts'
 import { metadataSchema, parse } from '../validate.ts'
@@ -14,7 +16,11 @@ const updateBody = z.strictObject({
 })
 export const threadBody = updateBody.extend({ messages: z.array(messageBody).nullish() })
 
-export function newThread(state: AssistantsState, input: z.infer<typeof threadBody>): ThreadState {
+export function newThread(
+  context: Context,
+  state: AssistantsState,
+  input: z.infer<typeof threadBody>,
+): ThreadState {
   const thread: ThreadState = {
     thread: {
       id: shortId('thread'),
@@ -26,19 +32,22 @@ export function newThread(state: AssistantsState, input: z.infer<typeof threadBo
     messages: [],
     runs: [],
   }
-  for (const message of input.messages ?? []) addMessage(thread, message)
+  for (const message of input.messages ?? []) addMessage(context, thread, message)
   state.threads.set(thread.thread.id, thread)
+  context.visibility.written('threads', thread.thread, thread.thread.id)
   return thread
 }
 
-export function threadRoutes(state: AssistantsState): Route[] {
+export function threadRoutes(context: Context, state: AssistantsState): Route[] {
   return [
     route('POST', '/threads', ({ body }) => ({
-      body: newThread(state, parse(threadBody, body)).thread,
+      body: newThread(context, state, parse(threadBody, body)).thread,
     })),
-    route('GET', '/threads/:thread_id', ({ params }) => ({
-      body: threadOf(state, params.thread_id as string).thread,
-    })),
+    route('GET', '/threads/:thread_id', ({ params, sees }) => {
+      const { thread } = threadOf(state, params.thread_id as string)
+      if (!sees(thread)) throw notFound('thread', thread.id)
+      return { body: thread }
+    }),
     route('POST', '/threads/:thread_id', ({ params, body }) => {
       const changes = parse(updateBody, body)
       const { thread } = threadOf(state, params.thread_id as string)

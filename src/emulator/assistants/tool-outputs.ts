@@ -31,6 +31,7 @@ export function submitToolOutputs(context: Context, state: RunState, body: unkno
     state.turns.push({ role: 'tool_output', callId: tool_call_id, output: output ?? '' })
   }
   state.log = stream ? new EventLog() : null
+  state.origin = { kind: 'runs.submit_tool_outputs' }
   run.required_action = null
   run.status = 'queued'
   completeStep(state, step)

@@ -1,11 +1,13 @@
 import type { ConversationDeletedResource } from 'openai/resources/conversations/conversations'
 import { z } from 'zod'
 import { seconds } from '../clock.ts'
+import type { Context } from '../context.ts'
+import { withIdNotFound } from '../errors.ts'
 import { longId } from '../ids.ts'
 import { type Route, route } from '../router.ts'
 import { metadataSchema, parse } from '../validate.ts'
 import { itemsSchema, servedItems } from './input.ts'
-import { conversationOf, type ResponsesState } from './state.ts'
+import { append, type ConversationState, conversationOf, type ResponsesState } from './state.ts'
 
 const createBody = z.strictObject({
   metadata: metadataSchema,
@@ -13,7 +15,7 @@ const createBody = z.strictObject({
 })
 const updateBody = z.strictObject({ metadata: metadataSchema })
 
-export function conversationRoutes(state: ResponsesState): Route[] {
+export function conversationRoutes(context: Context, state: ResponsesState): Route[] {
   return [
     route('POST', '/conversations', ({ body }) => {
       const { metadata, items } = parse(createBody, body)
@@ -23,17 +25,23 @@ export function conversationRoutes(state: ResponsesState): Route[] {
         created_at: seconds(),
         metadata: metadata ?? {},
       }
-      state.conversations.set(conversation.id, {
+      const created: ConversationState = {
         conversation,
-        items: servedItems(items ?? [], []),
+        items: [],
         origins: new Map(),
         active: null,
-      })
+        lockedUntil: 0,
+      }
+      append(context, created, servedItems(items ?? [], []), null)
+      state.conversations.set(conversation.id, created)
+      context.visibility.written('conversations', conversation, conversation.id)
       return { body: conversation }
     }),
-    route('GET', '/conversations/:conversation_id', ({ params }) => ({
-      body: conversationOf(state, params.conversation_id).conversation,
-    })),
+    route('GET', '/conversations/:conversation_id', ({ params, sees }) => {
+      const { conversation } = conversationOf(state, params.conversation_id)
+      if (!sees(conversation)) throw withIdNotFound('Conversation', conversation.id)
+      return { body: conversation }
+    }),
     route('POST', '/conversations/:conversation_id', ({ params, body }) => {
       const { metadata } = parse(updateBody, body)
       const { conversation } = conversationOf(state, params.conversation_id)

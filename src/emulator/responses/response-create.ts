@@ -78,6 +78,7 @@ export function createResponse(
   context: Context,
   state: ResponsesState,
   body: unknown,
+  foreignMs: number | null = null,
 ): ResponseState {
   const request = parse(createBody, body)
   const { previous_response_id: previousId, input } = request
@@ -103,10 +104,12 @@ export function createResponse(
     log: request.stream ? new EventLog() : null,
     stop: new AbortController(),
     worked: Promise.resolve(),
+    foreignMs,
   }
   // A background response can be read while it is kept at all, stored or not.
   if (created.response.store || created.response.background)
     state.responses.set(created.response.id, created)
+  context.visibility.written('responses', created.response, conversationId ?? null)
   if (conversation) conversation.active = created
   work(context, created)
   return created

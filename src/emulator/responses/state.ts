@@ -1,4 +1,6 @@
 import type { Conversation } from 'openai/resources/conversations/conversations'
+import type { ConflictCause } from '../api-error.ts'
+import type { Context } from '../context.ts'
 import { conversationLocked, withIdNotFound } from '../errors.ts'
 import type { EventLog } from '../sse.ts'
 import type { Item, ServedResponse } from './objects.ts'
@@ -11,6 +13,8 @@ export type ConversationState = {
   origins: Map<string, string>
   /** The response being worked on; it locks the conversation. */
   active: ResponseState | null
+  /** When a lock that outlives its response ends, on the clock of `performance.now()`; 0 when none does. */
+  lockedUntil: number
 }
 
 export type ResponseState = {
@@ -24,6 +28,8 @@ export type ResponseState = {
   stop: AbortController
   /** Settles when the response is over. */
   worked: Promise<void>
+  /** How long an outsider's response takes; null when a request created it. */
+  foreignMs: number | null
 }
 
 export type ResponsesState = {
@@ -44,6 +50,27 @@ export function responseOf(state: ResponsesState, id = ''): ResponseState {
 }
 
 /** Refuses what would change a conversation that a response is working on. */
-export function checkUnlocked({ active }: ConversationState): void {
-  if (active) throw conversationLocked()
+export function checkUnlocked({ active, lockedUntil }: ConversationState): void {
+  const cause: ConflictCause | null = active
+    ? active.foreignMs === null
+      ? 'run'
+      : 'foreign_run'
+    : lockedUntil > performance.now()
+      ? 'lingering_lock'
+      : null
+  if (cause) throw conversationLocked(cause)
+}
+
+/** Adds to the end. `responseId` is what brought the items along or wrote them. */
+export function append(
+  { visibility }: Context,
+  { conversation, items, origins }: ConversationState,
+  added: readonly Item[],
+  responseId: string | null,
+): void {
+  items.push(...added)
+  for (const item of added) {
+    if (responseId !== null) origins.set(item.id, responseId)
+    visibility.written('items', item, conversation.id)
+  }
 }
