@@ -114,42 +114,44 @@ create table unsettled_outcomes (
   constraint unsettled_outcomes_pkey PRIMARY KEY (operation_id)
 );
 
-CREATE OR REPLACE FUNCTION public.claim_heads(p_dispatcher text, p_free integer, p_providers text[], p_default_provider text, p_priorities smallint[], p_floor timestamp with time zone, OUT claimed text[], OUT met integer, OUT oldest timestamp with time zone)
+CREATE OR REPLACE FUNCTION public.claim_heads(p_dispatcher text, p_free integer, p_providers text[], p_default_provider text, p_priorities smallint[], p_floors timestamp with time zone[], OUT claimed text[], OUT met integer, OUT floors timestamp with time zone[])
  RETURNS record
  LANGUAGE plpgsql
 AS $function$
 declare
   v_now timestamptz := clock_timestamp();
-  v_priority smallint;
-  v_heads bigint[];
+  v_nth integer;
+  v_heads bigint[] := '{}';
   v_found bigint[];
   v_oldest timestamptz;
   v_id bigint;
   v_stale text[];
 begin
+  floors := p_floors;
   begin
-    foreach v_priority in array p_priorities loop
+    for v_nth in 1..cardinality(p_priorities) loop
       -- The order by and limit stand below the lock: rows that somebody holds do not count.
       select array_agg(head.id order by head.ready_at, head.id), min(head.ready_at) into v_found, v_oldest
         from unnest(p_providers) as p (provider)
        cross join lateral (
          select h.id, h.ready_at from thread_operations h
-          where h.ready_at is not null and h.provider = p.provider and h.priority = v_priority
-            and h.ready_at >= coalesce(p_floor, '-infinity') and h.ready_at <= v_now
+          where h.ready_at is not null and h.provider = p.provider and h.priority = p_priorities[v_nth]
+            and h.ready_at >= coalesce(p_floors[v_nth], '-infinity') and h.ready_at <= v_now
           order by h.ready_at, h.id limit p_free
             for update skip locked) as head;
-      v_heads := v_heads || v_found;
-      oldest := least(oldest, v_oldest);
-      exit when cardinality(v_heads) >= p_free;
+      -- A transaction that marked itself a second ago may commit only now.
+      floors[v_nth] := coalesce(v_oldest, v_now) - interval '1 second';
+      v_heads := (v_heads || coalesce(v_found, '{}'))[:p_free];
+      exit when cardinality(v_heads) = p_free;
     end loop;
-    v_heads := v_heads[:p_free];
-    if v_heads is not null then
+    if v_heads <> '{}' then
       perform create_missing_threads(v_heads, p_default_provider);
       claimed := start_operations(p_dispatcher, v_heads, p_default_provider);
     end if;
   exception when unique_violation or deadlock_detected or lock_not_available then
     -- One of them met somebody else's transaction. One by one, so that only that one waits.
     claimed := null;
+    perform set_config('lock_timeout', '1ms', true);
     foreach v_id in array v_heads loop
       begin
         if exists (select from thread_operations o
@@ -162,8 +164,9 @@ begin
          where o.id = (select l.id from thread_operations l where l.id = v_id and l.status = 'pending' for update skip locked);
       end;
     end loop;
+    perform set_config('lock_timeout', '20ms', true);
   end;
-  met := coalesce(cardinality(v_heads), 0);
+  met := cardinality(v_heads);
 
   if coalesce(cardinality(claimed), 0) < met then
     -- Marks on operations that are not the first of their line (two overlapping inserts both saw an
@@ -201,7 +204,14 @@ CREATE OR REPLACE FUNCTION public.give_back_operations(p_dispatcher text, p_ids 
  SECURITY DEFINER
  SET search_path TO 'public', 'pg_temp'
  SET "inturn.line" TO 'on'
- SET lock_timeout TO '100ms'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_material TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '20ms'
 AS $function$
 declare
   v_given_back bigint[];
@@ -209,8 +219,9 @@ begin
   perform set_config('inturn.actor', p_dispatcher, true);
   with given_back as (
     update thread_operations o set status = 'pending', claimed_by = null, ready_at = clock_timestamp()
-      from unnest(p_ids, p_attempts) as g (id, attempts)
-     where o.id = g.id and o.claimed_by = p_dispatcher and o.attempts = g.attempts
+     where o.id = any (array(
+             select l.id from unnest(p_ids, p_attempts) as g (id, attempts) join thread_operations l on l.id = g.id
+              where l.claimed_by = p_dispatcher and l.attempts = g.attempts for update of l skip locked))
     returning o.id
   )
   select array_agg(g.id) into v_given_back from given_back g;
@@ -314,6 +325,23 @@ begin
   return p_new.provider;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.head_priorities(p_providers text[])
+ RETURNS smallint[]
+ LANGUAGE sql
+ STABLE
+AS $function$
+  with recursive head (provider, priority) as (
+    select p.provider, (select max(h.priority) from thread_operations h
+                         where h.ready_at is not null and h.provider = p.provider)
+      from unnest(p_providers) as p (provider)
+    union all
+    select head.provider, (select max(h.priority) from thread_operations h
+                            where h.ready_at is not null and h.provider = head.provider and h.priority < head.priority)
+      from head where head.priority is not null
+  )
+  select array_agg(distinct coalesce(priority, 0::smallint) order by coalesce(priority, 0::smallint) desc) from head
+$function$;
+
 CREATE OR REPLACE FUNCTION public.join_line()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -362,6 +390,15 @@ begin
   end if;
   return new;
 end $function$;
+
+CREATE OR REPLACE FUNCTION public.living_dispatchers(p_lease interval)
+ RETURNS text[]
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select coalesce(array_agg(d.id), '{}') from dispatchers d
+   where d.beat_at > clock_timestamp() - p_lease or pg_postmaster_start_time() > clock_timestamp() - p_lease
+$function$;
 
 CREATE OR REPLACE FUNCTION public.mark_heads(p_ids bigint[])
  RETURNS integer
@@ -561,34 +598,51 @@ begin
     hint = 'Cancel what waits, then DELETE the finished rows you no longer need.';
 end $function$;
 
-CREATE OR REPLACE FUNCTION public.release_lost_operations(p_dispatcher text, p_lease_ms integer)
+CREATE OR REPLACE FUNCTION public.release_lost_operations(p_dispatcher text, p_lease_ms integer, p_held bigint[])
  RETURNS bigint[]
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'public', 'pg_temp'
  SET "inturn.line" TO 'on'
- SET lock_timeout TO '100ms'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_material TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '20ms'
 AS $function$
 declare
   v_lease interval := p_lease_ms * interval '1 millisecond';
+  v_alive text[] := array_remove(living_dispatchers(v_lease), p_dispatcher);
+  v_lost bigint[];
   v_released bigint[];
 begin
   perform set_config('inturn.actor', p_dispatcher, true);
-  with lost as materialized (
+  v_lost := array(
     select o.id from thread_operations o
-     where o.status = 'processing'
-       and not exists (select from dispatchers d
-                        where d.id = o.claimed_by
-                          and (d.beat_at > clock_timestamp() - v_lease
-                               or pg_postmaster_start_time() > clock_timestamp() - v_lease))
+     where o.status = 'processing' and not o.claimed_by = any (v_alive)
+       and not (o.claimed_by = p_dispatcher
+                and (o.id = any (p_held) or o.updated_at > clock_timestamp() - interval '1 second'))
        and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)
-     limit 1000 for update of o skip locked
-  ), released as (
-    update thread_operations o set status = 'pending', claimed_by = null, ready_at = clock_timestamp()
-      from lost l where o.id = l.id
-    returning o.id
-  )
-  select array_agg(r.id) into v_released from released r;
+     limit 1000 for update skip locked);
+  if v_lost <> '{}' then
+    -- Look again, now that they are locked: one may have been released by somebody else meanwhile and
+    -- claimed by a dispatcher that was not on the list before.
+    v_alive := array_remove(living_dispatchers(v_lease), p_dispatcher);
+    with released as (
+      update thread_operations o set status = 'pending', claimed_by = null, ready_at = clock_timestamp()
+       where o.id = any (v_lost) and not o.claimed_by = any (v_alive)
+         and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)
+      returning o.id
+    )
+    select array_agg(r.id) into v_released from released r;
+  end if;
+  -- Nobody needs to wake the dead: each NOTIFY costs an INSERT its speed.
+  update dispatchers d set asleep = false
+   where d.id = any (array(select s.id from dispatchers s
+                            where s.asleep and s.beat_at < clock_timestamp() - v_lease for update skip locked));
   delete from dispatchers d
    where d.beat_at < clock_timestamp() - v_lease - interval '1 day'
      and not exists (select from thread_operations o where o.claimed_by = d.id and o.status in ('processing', 'requires_action'));
@@ -621,7 +675,7 @@ AS $function$
               else session_user || ' (' || current_setting('application_name') || ')' end
 $function$;
 
-CREATE OR REPLACE FUNCTION public.settle_and_claim(p_dispatcher text, p_ids bigint[], p_outcomes jsonb, p_threads text[], p_free integer, p_providers text[], p_default_provider text, p_priorities smallint[], p_floor timestamp with time zone, p_awake boolean, OUT late integer, OUT emptied text[], OUT oldest_xid xid8, OUT next_xid xid8, OUT claimed text, OUT full_house boolean, OUT floor timestamp with time zone)
+CREATE OR REPLACE FUNCTION public.settle_and_claim(p_dispatcher text, p_ids bigint[], p_outcomes jsonb, p_threads text[], p_free integer, p_providers text[], p_default_provider text, p_priorities smallint[], p_floors timestamp with time zone[], p_awake boolean, OUT late integer, OUT emptied text[], OUT oldest_xid xid8, OUT next_xid xid8, OUT claimed text, OUT full_house boolean, OUT priorities smallint[], OUT floors timestamp with time zone[])
  RETURNS record
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -634,13 +688,14 @@ CREATE OR REPLACE FUNCTION public.settle_and_claim(p_dispatcher text, p_ids bigi
  SET enable_mergejoin TO 'off'
  SET enable_material TO 'off'
  SET jit TO 'off'
- SET lock_timeout TO '100ms'
+ SET lock_timeout TO '20ms'
 AS $function$
 declare
   v_snapshot pg_snapshot := pg_current_snapshot();
   v_actor text := set_config('inturn.actor', p_dispatcher, true);
   v_claim record;
   v_claimed text[];
+  v_started text[];
   v_room integer := p_free;
   v_next record;
 begin
@@ -652,18 +707,19 @@ begin
   oldest_xid := pg_snapshot_xmin(v_snapshot);
   next_xid := pg_snapshot_xmax(v_snapshot);
   if p_awake then
-    update dispatchers d set asleep = false where d.id = p_dispatcher and d.asleep;
+    update dispatchers d set asleep = false
+     where d.id = (select s.id from dispatchers s where s.id = p_dispatcher and s.asleep for update skip locked);
   end if;
 
   if p_ids <> '{}' then
     late := settle_operations(p_dispatcher, p_ids, p_outcomes);
   end if;
   if p_free > 0 then
-    v_claim := claim_heads(p_dispatcher, p_free, p_providers, p_default_provider, p_priorities, p_floor);
+    priorities := coalesce(p_priorities, head_priorities(p_providers));
+    v_claim := claim_heads(p_dispatcher, p_free, p_providers, p_default_provider, priorities, p_floors);
     v_claimed := v_claim.claimed;
     v_room := p_free - v_claim.met;
-    -- A transaction that marked itself a second ago may commit only now.
-    floor := coalesce(v_claim.oldest, clock_timestamp()) - interval '1 second';
+    floors := v_claim.floors;
   end if;
   full_house := p_free > 0 and v_room <= 0;
 
@@ -673,8 +729,14 @@ begin
     if v_room > 0 and v_next.waiting <> '{}' then
       -- Nobody older waits, so the next of these lines start at once and need no mark.
       begin
-        v_claimed := v_claimed || start_operations(p_dispatcher, v_next.waiting[:v_room], p_default_provider);
-        v_next.waiting := v_next.waiting[v_room + 1:];
+        v_started := start_operations(p_dispatcher, v_next.waiting[:v_room], p_default_provider);
+        v_claimed := v_claimed || v_started;
+        if cardinality(v_started) = cardinality(v_next.waiting[:v_room]) then
+          v_next.waiting := v_next.waiting[v_room + 1:];
+        else
+          -- Overtaken meanwhile by somebody who saw a busy line and did not mark himself.
+          v_next.waiting := (next_in_line(p_threads)).waiting;
+        end if;
       exception when unique_violation or deadlock_detected or lock_not_available then
         null; -- somebody's transaction holds one of them: all are marked below instead
       end;
@@ -695,14 +757,21 @@ CREATE OR REPLACE FUNCTION public.settle_noted(p_limit integer)
  SECURITY DEFINER
  SET search_path TO 'public', 'pg_temp'
  SET "inturn.line" TO 'on'
- SET lock_timeout TO '100ms'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_material TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '20ms'
 AS $function$
 declare
   v_note unsettled_outcomes;
   v_thread text;
   v_count integer := 0;
 begin
-  for v_note in select * from unsettled_outcomes order by noted_at limit p_limit for update skip locked loop
+  for v_note in select * from unsettled_outcomes order by noted_at for update skip locked loop
     select o.thread_id into v_thread from thread_operations o where o.id = v_note.operation_id for update skip locked;
     continue when not found;
     delete from unsettled_outcomes u where u.operation_id = v_note.operation_id;
@@ -712,6 +781,7 @@ begin
       perform mark_heads((next_in_line(array[v_thread])).waiting);
       perform notify_waiters(array[v_note.operation_id]);
       v_count := v_count + 1;
+      exit when v_count = p_limit;
     end if;
   end loop;
   if v_count > 0 then
@@ -743,7 +813,7 @@ begin
          and o.claimed_by = p_dispatcher and o.attempts = (p_outcomes -> o.id::text ->> 'attempts')::integer;
       get diagnostics v_settled = row_count;
       exit;
-    exception when lock_not_available then
+    exception when lock_not_available or deadlock_detected then
       -- Somebody's transaction holds one of the rows: leave it out, it must not hold up the others.
       v_free := array(select o.id from thread_operations o where o.id = any (p_ids) for update skip locked);
     end;
@@ -754,7 +824,8 @@ begin
       from thread_operations o
      where o.id = any (p_ids) and not o.id = any (v_free)
        and o.claimed_by = p_dispatcher and o.attempts = (p_outcomes -> o.id::text ->> 'attempts')::integer
-        on conflict (operation_id) do nothing;
+        on conflict (operation_id) do update
+           set attempts = excluded.attempts, claimed_by = excluded.claimed_by, outcome = excluded.outcome;
     get diagnostics v_noted = row_count;
   end if;
   return cardinality(p_ids) - v_settled - v_noted;
@@ -805,7 +876,7 @@ CREATE OR REPLACE FUNCTION public.sweep_lines(p_dispatcher text, p_after text, p
  SET enable_mergejoin TO 'off'
  SET enable_material TO 'off'
  SET jit TO 'off'
- SET lock_timeout TO '100ms'
+ SET lock_timeout TO '20ms'
 AS $function$
 declare
   v_threads text[];

@@ -1,17 +1,19 @@
-import { randomBytes } from 'node:crypto'
-import { hostname } from 'node:os'
 import { setImmediate as nextTick } from 'node:timers/promises'
 import type pg from 'pg'
 import type { Logger } from 'pino'
 import type { ProviderName } from '../model/thread.ts'
-import { type ClaimedOperation, headPriorities, type RoundResult, type Settlement, settleAndClaim } from '../store/claim.ts'
-import { sayAsleep, signOff, signOn } from '../store/dispatchers.ts'
+import { type ClaimedOperation, type RoundResult, settleAndClaim } from '../store/claim.ts'
+import { sayAsleep } from '../store/dispatchers.ts'
 import { giveBackOperations } from '../store/release.ts'
 import { EmptiedLines } from './emptied-lines.ts'
 import type { Execute } from './executor.ts'
-import { Heartbeat } from './heartbeat.ts'
+import { HeadSearch } from './head-search.ts'
+import { HeldClaims } from './held-claims.ts'
+import { Lease } from './lease.ts'
 import { Sweeper } from './recovery.ts'
 import { WakeUp } from './wake-up.ts'
+
+export type { Claim } from './held-claims.ts'
 
 export type DispatcherOptions = {
   pool: pg.Pool
@@ -34,69 +36,65 @@ export type DispatcherOptions = {
   log: Logger
 }
 
-type Running = { claim: Claim; done: Promise<void> }
-
-/** A claim in the hands of its executor. */
-export type Claim = {
-  readonly operation: ClaimedOperation
-  /** Who holds it. */
-  readonly dispatcherId: string
-  /** Aborted when the claim may no longer be acted on: shutdown is over, or the lease is running out. */
-  readonly signal: AbortSignal
-  /** Set before the first word goes to the provider; from then on the claim is never given back unseen. */
-  sent: boolean
-}
-
 /** A pooler in transaction mode gave us another session: `invalid_sql_statement_name`, `duplicate_prepared_statement`. */
 const lostPreparedStatement = new Set(['26000', '42P05'])
-
-/** How long every look at the heads may skip what lies below the floor, in milliseconds. */
-const floorMs = 1000
 
 /**
  * One loop: settle what finished, claim into the free slots, sleep until woken. Any number of
  * dispatchers run on one database; the loop holds no state that another could miss.
  */
 export class Dispatcher {
-  readonly id = `${hostname()}-${process.pid}-${randomBytes(3).toString('hex')}`
   readonly #options: DispatcherOptions
   readonly #lookedFor: readonly string[]
   readonly #wakeUp = new WakeUp()
   readonly #emptied = new EmptiedLines()
-  readonly #running = new Map<number, Running>()
-  readonly #finished: Settlement[] = []
-  readonly #abort = new AbortController()
-  readonly #heartbeat: Heartbeat
+  readonly #search = new HeadSearch()
+  readonly #claims: HeldClaims
   readonly #sweeper: Sweeper
+  readonly #lease: Lease
   #loop: Promise<void> | undefined
   #stopping = false
+  #timeIsUp = false
   #asleep = false
   #busyRounds = 0
   #reserved = 0
   #helping: Promise<void> | undefined
-  #floor: string | null = null
-  #floorUntil = 0
-  #priorities: number[] = [0]
   #prepared = true
 
   constructor(options: DispatcherOptions) {
     this.#options = options
+    const { providers, defaultProvider } = options
     // '' stands for threads that name no provider: our default serves them.
-    this.#lookedFor = ['', ...options.providers]
-    this.#heartbeat = new Heartbeat(options, this.id, () => this.#abort.abort())
-    this.#sweeper = new Sweeper(options, this.id, () => this.wake())
+    this.#lookedFor = providers.includes(defaultProvider) ? ['', ...providers] : providers
+    this.#claims = new HeldClaims(options.execute, () => {
+      if (this.#claims.finished >= this.#batch) this.#helping ??= this.#help()
+      this.#wakeUp.wake()
+    })
+    this.#lease = new Lease(options, () => {
+      this.#claims.callOff()
+      this.#wakeUp.wake()
+    })
+    this.#sweeper = new Sweeper(options, {
+      dispatcherId: () => this.id,
+      heldIds: () => this.#claims.ids(),
+      onFound: () => this.wake(),
+    })
+  }
+
+  /** Another one after a lease was lost. */
+  get id(): string {
+    return this.#lease.id
   }
 
   async start(): Promise<void> {
-    const { pool, concurrency, providers } = this.#options
-    await signOn(pool, { id: this.id, host: hostname(), pid: process.pid, concurrency, providers })
-    this.#heartbeat.start()
+    await this.#lease.begin()
     this.#sweeper.start()
     this.#loop = this.#serve()
   }
 
   /** Looks at the heads now; called on NOTIFY. */
   wake(): void {
+    this.#search.renew()
     this.#wakeUp.wake()
   }
 
@@ -105,20 +103,26 @@ export class Dispatcher {
    * then still runs at the provider keeps its run id, for the next dispatcher to follow.
    */
   async stop(): Promise<void> {
+    const { shutdownMs, log } = this.#options
     this.#stopping = true
-    const { pool, shutdownMs, log } = this.#options
-    await this.#giveBackUnsent()
-    this.wake()
-    const timer = setTimeout(() => this.#abort.abort(), shutdownMs)
+    const timer = setTimeout(() => {
+      this.#timeIsUp = true
+      this.#claims.callOff()
+      this.#wakeUp.wake()
+    }, shutdownMs)
+    await this.#giveBack(this.#claims.withdrawUnsent())
+    this.#wakeUp.wake()
     await this.#loop
     clearTimeout(timer)
-    await Promise.all([this.#heartbeat.stop(), this.#sweeper.stop()])
-    await signOff(pool, this.id)
-    log.info({ dispatcher: this.id, left: this.#running.size }, 'dispatcher stopped')
+    await this.#sweeper.stop()
+    await this.#lease.end()
+    const left = this.#claims.running + this.#claims.finished
+    log.info({ dispatcher: this.id, left }, 'dispatcher stopped')
   }
 
   get #free(): number {
-    return this.#stopping ? 0 : this.#options.concurrency - this.#running.size - this.#reserved
+    if (this.#stopping || this.#lease.isLost) return 0
+    return this.#options.concurrency - this.#claims.running - this.#reserved
   }
 
   /** Most operations settled and claimed in one round: half of all, so that two rounds can run side by side. */
@@ -131,14 +135,18 @@ export class Dispatcher {
     for (let failures = 0; !this.#isOver(); ) {
       try {
         client ??= await this.#options.pool.connect()
+        if (this.#lease.isLost && this.#claims.finished === 0) await this.#goOnAnew()
         const result = await this.#round(client)
         failures = 0
         await nextTick() // lets handlers that finish at once join the next round
-        if (this.#finished.length === 0 && !(result.fullHouse && this.#free > 0)) await this.#rest(client)
+        const more = this.#claims.finished > 0 || (result.fullHouse && this.#free > 0)
+        if (!more && !this.#lease.isLost) await this.#rest(client)
       } catch (error) {
         this.#options.log.warn({ err: error }, 'round failed; will try again')
         client?.release(true)
         client = undefined
+        this.#asleep = false // what we said of it may not have arrived
+        if (this.#timeIsUp) break
         await this.#wakeUp.sleep(Math.min(100 * 2 ** failures++, 5000))
       }
     }
@@ -150,7 +158,7 @@ export class Dispatcher {
   async #help(): Promise<void> {
     const client = await this.#options.pool.connect().catch(() => undefined)
     let broken = client === undefined
-    while (client && !broken && this.#finished.length >= this.#batch) {
+    while (client && !broken && this.#claims.finished >= this.#batch) {
       await this.#round(client).catch(() => {
         broken = true // the loop settles what is left, and reports what is wrong
       })
@@ -158,64 +166,59 @@ export class Dispatcher {
     }
     client?.release(broken)
     this.#helping = undefined
+    this.#wakeUp.wake()
   }
 
   #isOver(): boolean {
-    return this.#stopping && this.#finished.length === 0 && (this.#running.size === 0 || this.#abort.signal.aborted)
+    if (!this.#stopping || this.#claims.finished > 0 || this.#helping) return false
+    return this.#claims.running === 0 || this.#timeIsUp
   }
 
   async #round(client: pg.PoolClient): Promise<RoundResult> {
-    const { providers, defaultProvider } = this.#options
-    const settlements = this.#finished.splice(0, this.#batch)
-    const free = Math.min(this.#free, this.#batch)
-    const emptied = this.#emptied.next()
-    if (performance.now() > this.#floorUntil) {
-      this.#floor = null
-      this.#floorUntil = performance.now() + floorMs
-      const present = await headPriorities(client, this.#lookedFor)
-      this.#priorities = [...new Set([...present, 0])].sort((a, b) => b - a)
-    }
+    const settlements = this.#claims.take(this.#batch)
+    const holder = settlements[0]?.dispatcherId ?? this.id
+    // Under an id we had before we settle what is left of that time, and claim nothing.
+    const free = holder === this.id ? Math.min(this.#free, this.#batch) : 0
+    const looked = this.#emptied.next()
     const awake = this.#asleep && this.#busyRounds >= 2
-    let result: RoundResult
     this.#reserved += free
+    let result: RoundResult
     try {
-      result = await settleAndClaim(client, this.id, {
+      const look = this.#search.next()
+      result = await settleAndClaim(client, holder, {
         settlements,
-        emptied,
+        emptied: looked.map(({ thread }) => thread),
         free,
-        providers: providers.includes(defaultProvider) ? this.#lookedFor : providers,
-        defaultProvider,
-        priorities: this.#priorities,
-        floor: this.#floor,
+        providers: this.#lookedFor,
+        defaultProvider: this.#options.defaultProvider,
+        ...look,
         awake,
         prepared: this.#prepared,
       })
+      this.#search.after(look, result)
+      this.#claims.settled(settlements)
     } catch (error) {
-      this.#finished.unshift(...settlements)
+      this.#claims.notSettled(settlements)
       if (lostPreparedStatement.has((error as { code?: string }).code ?? '')) this.#prepared = false
       throw error
     } finally {
       this.#reserved -= free
     }
     if (awake) this.#asleep = false
-    this.#floor = result.floor
-    this.#emptied.after(emptied, settlements.map(({ operation }) => operation.thread_id), result)
-    if (result.late > 0) this.#options.log.warn({ late: result.late }, 'outcomes came too late: the claims were lost')
+    this.#emptied.after(
+      looked,
+      settlements.map(({ operation }) => operation.thread_id),
+      result,
+    )
+    if (result.late > 0)
+      this.#options.log.warn({ late: result.late }, 'outcomes came too late: the claims were lost')
     this.#busyRounds = result.claimed.length > 0 ? this.#busyRounds + 1 : 0
-    for (const operation of result.claimed) this.#begin(operation)
+    if (this.#stopping) await this.#giveBack(result.claimed, holder)
+    // What came in under a lost lease is left to whoever releases it.
+    else if (holder === this.id && !this.#lease.isLost) {
+      for (const operation of result.claimed) this.#claims.begin(operation, holder)
+    }
     return result
-  }
-
-  #begin(operation: ClaimedOperation): void {
-    const claim: Claim = { operation, dispatcherId: this.id, signal: this.#abort.signal, sent: false }
-    const done = this.#options.execute(claim).then((outcome) => {
-      // Without an outcome the claim stays as it is: somebody else goes on with what was sent.
-      if (!this.#running.delete(operation.id) || outcome === null) return
-      this.#finished.push({ operation, outcome })
-      if (this.#finished.length >= this.#batch) this.#helping ??= this.#help()
-      this.wake()
-    })
-    this.#running.set(operation.id, { claim, done })
   }
 
   async #rest(client: pg.PoolClient): Promise<void> {
@@ -225,14 +228,21 @@ export class Dispatcher {
       return // looks once more: what came before we said so did not wake us
     }
     this.#busyRounds = 0
-    await this.#wakeUp.sleep(this.#emptied.pauseMs(this.#options.pollMs))
+    const woken = await this.#wakeUp.sleep(this.#emptied.pauseMs(this.#options.pollMs))
+    if (!woken) this.#search.renew()
   }
 
-  async #giveBackUnsent(): Promise<void> {
-    const unsent = [...this.#running.values()].filter(({ claim }) => !claim.sent)
-    for (const { claim } of unsent) this.#running.delete(claim.operation.id)
-    if (unsent.length > 0) {
-      await giveBackOperations(this.#options.pool, this.id, unsent.map(({ claim }) => claim.operation))
-    }
+  async #giveBack(operations: readonly ClaimedOperation[], holder = this.id): Promise<void> {
+    if (operations.length === 0) return
+    const { pool, log } = this.#options
+    // Those that cannot be given back now are released when we have signed off.
+    await giveBackOperations(pool, holder, operations).catch((error) =>
+      log.warn({ err: error }, 'could not give back'),
+    )
+  }
+
+  async #goOnAnew(): Promise<void> {
+    await this.#lease.renew()
+    this.#asleep = false
   }
 }

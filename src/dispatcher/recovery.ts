@@ -7,20 +7,21 @@ const threadsPerPass = 2000
 
 type SweeperOptions = { pool: pg.Pool; leaseMs: number; sweepMs: number; log: Logger }
 
+/** Who sweeps: its id, the operations it knows it holds, and what to do when there is something to claim. */
+type Sweeping = { dispatcherId(): string; heldIds(): number[]; onFound(): void }
+
 /** The safety nets, in the background: lines nobody marked, outcomes left beside, claims of the dead. */
 export class Sweeper {
   readonly #options: SweeperOptions
-  readonly #id: string
-  readonly #found: () => void
+  readonly #dispatcher: Sweeping
   #timer: NodeJS.Timeout | undefined
   #sweeping: Promise<void> = Promise.resolve()
   #stopped = false
   #after = ''
 
-  constructor(options: SweeperOptions, id: string, found: () => void) {
+  constructor(options: SweeperOptions, dispatcher: Sweeping) {
     this.#options = options
-    this.#id = id
-    this.#found = found
+    this.#dispatcher = dispatcher
   }
 
   start(): void {
@@ -41,19 +42,23 @@ export class Sweeper {
 
   async #sweep(): Promise<void> {
     const { pool, leaseMs, sweepMs, log } = this.#options
+    const { dispatcherId, heldIds, onFound } = this.#dispatcher
     const startedAt = performance.now()
     try {
-      const released = await releaseLostOperations(pool, this.#id, leaseMs)
-      if (released.length > 0) log.warn({ operation_ids: released }, 'released operations of a lost dispatcher')
+      const released = await releaseLostOperations(pool, dispatcherId(), leaseMs, heldIds())
+      if (released.length > 0) log.warn({ operation_ids: released }, 'released lost operations')
       const settled = await settleNoted(pool, 100)
-      const sweep = await sweepLines(pool, this.#id, this.#after, threadsPerPass)
+      const sweep = await sweepLines(pool, dispatcherId(), this.#after, threadsPerPass)
       this.#after = sweep.lastThread ?? ''
-      if (released.length + settled + sweep.marked > 0) this.#found()
+      if (released.length + settled + sweep.marked > 0) onFound()
     } catch (error) {
       log.warn({ err: error }, 'sweep failed; will try again')
     }
-    // A long round over many threads goes on sooner, but never takes more than a tenth of the time.
+    // A long round over many threads goes on sooner, but never takes more than a tenth of the time; nor
+    // does one take long often that passes the dead entries of an old snapshot.
     const tookMs = performance.now() - startedAt
-    if (!this.#stopped) this.#schedule(this.#after === '' ? sweepMs : Math.min(sweepMs, tookMs * 9))
+    const pauseMs =
+      this.#after === '' ? Math.max(sweepMs, tookMs * 3) : Math.min(sweepMs, tookMs * 9)
+    if (!this.#stopped) this.#schedule(pauseMs)
   }
 }

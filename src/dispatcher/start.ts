@@ -29,6 +29,7 @@ export async function startDispatcher(
   const pool = createPool(databaseUrl, {
     schema,
     applicationName: 'inturn dispatch',
+    queryTimeoutMs: config.leaseMs,
     onError: (error) => log.warn({ err: error }, 'database connection lost'),
   })
   const execute = createExecutor({
@@ -47,7 +48,10 @@ export async function startDispatcher(
     defaultProvider,
     log,
   })
-  await dispatcher.start()
+  await dispatcher.start().catch(async (error) => {
+    await pool.end()
+    throw error
+  })
   const listener = listen({
     databaseUrl,
     channels: ['inturn_wake'],

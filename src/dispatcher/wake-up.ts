@@ -8,8 +8,8 @@ export class WakeUp {
     this.#resolve?.()
   }
 
-  /** Resolves when woken, or after `ms` milliseconds. */
-  async sleep(ms: number): Promise<void> {
+  /** Resolves when woken, or after `ms` milliseconds: then to false. */
+  async sleep(ms: number): Promise<boolean> {
     if (!this.#woken) {
       const { promise, resolve } = Promise.withResolvers<void>()
       this.#resolve = resolve
@@ -18,6 +18,8 @@ export class WakeUp {
       clearTimeout(timer)
       this.#resolve = undefined
     }
+    const woken = this.#woken
     this.#woken = false
+    return woken
   }
 }

@@ -45,9 +45,10 @@ export type Round = {
   free: number
   providers: readonly string[]
   defaultProvider: string
-  priorities: readonly number[]
-  /** No live mark lies below; null looks at everything. */
-  floor: string | null
+  /** Highest first; null looks up which there are. */
+  priorities: readonly number[] | null
+  /** For each priority: no live mark lies below; null looks at everything. */
+  floors: readonly (string | null)[] | null
   /** Takes back that this dispatcher sleeps. */
   awake: boolean
   /** As a prepared statement: a tenth faster, but not through a pooler that cannot carry them. */
@@ -64,7 +65,9 @@ export type RoundResult = {
   claimed: ClaimedOperation[]
   /** As many heads as slots: there may be more. */
   fullHouse: boolean
-  floor: string | null
+  /** Those it looked at for heads, and their floors for the next time; null when it claimed nothing. */
+  priorities: number[] | null
+  floors: (string | null)[] | null
 }
 
 /** Settles, promotes and claims in one round trip and one commit. See `settle_and_claim` in the migrations. */
@@ -75,7 +78,7 @@ export async function settleAndClaim(
 ): Promise<RoundResult> {
   const { rows } = await client.query({
     name: round.prepared ? 'settle_and_claim' : undefined,
-    text: `select late, emptied, oldest_xid::text, next_xid::text, claimed, full_house, floor::text
+    text: `select late, emptied, oldest_xid::text, next_xid::text, claimed, full_house, priorities, floors::text[]
              from settle_and_claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
     values: [
       dispatcherId,
@@ -86,7 +89,7 @@ export async function settleAndClaim(
       round.providers,
       round.defaultProvider,
       round.priorities,
-      round.floor,
+      round.floors,
       round.awake,
     ],
   })
@@ -98,13 +101,14 @@ export async function settleAndClaim(
     nextXid: BigInt(row.next_xid),
     claimed: JSON.parse(row.claimed),
     fullHouse: row.full_house,
-    floor: row.floor,
+    priorities: row.priorities,
+    floors: row.floors,
   }
 }
 
 /** As settle_and_claim reads them; what stays undefined here is left out there. */
 function outcomesById(settlements: readonly Settlement[]): string {
-  return JSON.stringify(
+  return jsonbText(
     Object.fromEntries(
       settlements.map(({ operation: { id, attempts }, outcome }) => [
         id,
@@ -114,7 +118,7 @@ function outcomesById(settlements: readonly Settlement[]): string {
               status: 'pending',
               error: outcome.error,
               failures: outcome.burnsAttempt ? 1 : 0,
-              retry_ms: Math.ceil(outcome.delayMs),
+              retry_ms: Math.min(Math.ceil(outcome.delayMs), longestPauseMs),
             }
           : { ...outcome, attempts },
       ]),
@@ -122,20 +126,17 @@ function outcomesById(settlements: readonly Settlement[]): string {
   )
 }
 
-/** The priorities that heads have now, highest first. Cheap: one index probe per priority and provider. */
-export async function headPriorities(client: pg.ClientBase, providers: readonly string[]): Promise<number[]> {
-  const { rows } = await client.query({
-    text: `with recursive head (provider, priority) as (
-             select p.provider, (select max(h.priority) from thread_operations h
-                                  where h.ready_at is not null and h.provider = p.provider)
-               from unnest($1::text[]) as p (provider)
-             union all
-             select head.provider, (select max(h.priority) from thread_operations h
-                                     where h.ready_at is not null and h.provider = head.provider and h.priority < head.priority)
-               from head where head.priority is not null
-           )
-           select distinct priority from head where priority is not null order by priority desc`,
-    values: [providers],
-  })
-  return rows.map(({ priority }) => priority as number)
+/** A provider may ask for any pause. */
+const longestPauseMs = 7 * 24 * 3_600_000
+
+/**
+ * JSON that `jsonb` takes: it knows neither U+0000 nor half a surrogate pair, and refusing one answer
+ * that holds them would hold up every other outcome of its round.
+ */
+function jsonbText(value: unknown): string {
+  const json = JSON.stringify(value)
+  if (!/\\u(0000|d[89a-f])/.test(json)) return json
+  return JSON.stringify(value, (_key, part) =>
+    typeof part === 'string' ? part.toWellFormed().replaceAll('\0', '\ufffd') : part,
+  )
 }

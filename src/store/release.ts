@@ -24,15 +24,19 @@ export async function settleNoted(pool: pg.Pool, limit: number): Promise<number>
   return rows[0].count
 }
 
-/** Gives back what dispatchers hold that are silent for longer than a lease; returns the operations' ids. */
+/**
+ * Gives back what dispatchers hold that are silent for longer than a lease, and what this one holds
+ * without knowing: anything but `held`. Returns the operations' ids.
+ */
 export async function releaseLostOperations(
   pool: pg.Pool,
   dispatcherId: string,
   leaseMs: number,
+  held: readonly number[],
 ): Promise<number[]> {
   const { rows } = await pool.query({
-    text: 'select release_lost_operations($1, $2) as released',
-    values: [dispatcherId, leaseMs],
+    text: 'select release_lost_operations($1, $2, $3) as released',
+    values: [dispatcherId, leaseMs, held],
   })
   return rows[0].released
 }
@@ -43,10 +47,11 @@ export async function giveBackOperations(
   dispatcherId: string,
   claims: ReadonlyArray<{ id: number; attempts: number }>,
 ): Promise<number[]> {
-  const { rows } = await pool.query(
-    'select give_back_operations($1, $2, $3) as given_back',
-    [dispatcherId, claims.map(({ id }) => id), claims.map(({ attempts }) => attempts)],
-  )
+  const { rows } = await pool.query('select give_back_operations($1, $2, $3) as given_back', [
+    dispatcherId,
+    claims.map(({ id }) => id),
+    claims.map(({ attempts }) => attempts),
+  ])
   return rows[0].given_back
 }
 
@@ -63,7 +68,13 @@ export async function noteProgress(
 ): Promise<boolean> {
   const { rows } = await pool.query({
     text: 'select note_progress($1, $2, $3, $4, $5) as still_mine',
-    values: [dispatcherId, claim.id, claim.attempts, intent && JSON.stringify(intent), JSON.stringify(progress)],
+    values: [
+      dispatcherId,
+      claim.id,
+      claim.attempts,
+      intent && JSON.stringify(intent),
+      JSON.stringify(progress),
+    ],
   })
   return rows[0].still_mine
 }

@@ -4,6 +4,7 @@ import { resolve } from 'node:path'
 import { expect } from 'vitest'
 import { startEmulator } from '../../src/emulator/index.ts'
 import { test } from '../support/database.ts'
+import { expectHealthy } from '../support/healthy.ts'
 import { waitFor } from '../support/wait-for.ts'
 import { brokenPromises, seededRandom, writeAtRandom } from './writers.ts'
 
@@ -93,4 +94,5 @@ test(`three dispatcher processes carry out what ten connections write at random,
     const [code] = await once(dispatcher, 'exit')
     expect(code).toBe(0)
   }
+  await expectHealthy(pool)
 })

@@ -22,7 +22,7 @@ async function claimed(pool: pg.Pool, thread_id: string): Promise<Fence> {
     providers: [''],
     defaultProvider: 'responses',
     priorities: [0],
-    floor: null,
+    floors: null,
     awake: false,
     prepared: false,
   }

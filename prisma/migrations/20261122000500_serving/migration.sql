@@ -84,7 +84,7 @@ begin
          and o.claimed_by = p_dispatcher and o.attempts = (p_outcomes -> o.id::text ->> 'attempts')::integer;
       get diagnostics v_settled = row_count;
       exit;
-    exception when lock_not_available then
+    exception when lock_not_available or deadlock_detected then
       -- Somebody's transaction holds one of the rows: leave it out, it must not hold up the others.
       v_free := array(select o.id from thread_operations o where o.id = any (p_ids) for update skip locked);
     end;
@@ -95,7 +95,8 @@ begin
       from thread_operations o
      where o.id = any (p_ids) and not o.id = any (v_free)
        and o.claimed_by = p_dispatcher and o.attempts = (p_outcomes -> o.id::text ->> 'attempts')::integer
-        on conflict (operation_id) do nothing;
+        on conflict (operation_id) do update
+           set attempts = excluded.attempts, claimed_by = excluded.claimed_by, outcome = excluded.outcome;
     get diagnostics v_noted = row_count;
   end if;
   return cardinality(p_ids) - v_settled - v_noted;
@@ -152,45 +153,62 @@ begin
   return v_started;
 end $$;
 
+-- The priorities that heads have now, and 0; highest first. An index probe for each and each provider.
+create function head_priorities(p_providers text[]) returns smallint[] language sql stable as $$
+  with recursive head (provider, priority) as (
+    select p.provider, (select max(h.priority) from thread_operations h
+                         where h.ready_at is not null and h.provider = p.provider)
+      from unnest(p_providers) as p (provider)
+    union all
+    select head.provider, (select max(h.priority) from thread_operations h
+                            where h.ready_at is not null and h.provider = head.provider and h.priority < head.priority)
+      from head where head.priority is not null
+  )
+  select array_agg(distinct coalesce(priority, 0::smallint) order by coalesce(priority, 0::smallint) desc) from head
+$$;
+
 -- Takes the oldest ready heads of these providers, highest priority first, into at most p_free slots.
--- p_floor: no live mark lies below it as far as the caller knows, so the scan need not pass the dead
--- index entries there; null looks at everything. met counts the heads it found, claimed or not.
+-- p_floors: for each priority, no live mark lies below it as far as the caller knows, so the scan need
+-- not pass the dead index entries there; null looks at everything. floors are those for the next time;
+-- met counts the heads it found, claimed or not.
 create function claim_heads(
-  p_dispatcher text, p_free integer, p_providers text[], p_default_provider text, p_priorities smallint[], p_floor timestamptz,
-  out claimed text[], out met integer, out oldest timestamptz)
+  p_dispatcher text, p_free integer, p_providers text[], p_default_provider text, p_priorities smallint[], p_floors timestamptz[],
+  out claimed text[], out met integer, out floors timestamptz[])
 language plpgsql as $$
 declare
   v_now timestamptz := clock_timestamp();
-  v_priority smallint;
-  v_heads bigint[];
+  v_nth integer;
+  v_heads bigint[] := '{}';
   v_found bigint[];
   v_oldest timestamptz;
   v_id bigint;
   v_stale text[];
 begin
+  floors := p_floors;
   begin
-    foreach v_priority in array p_priorities loop
+    for v_nth in 1..cardinality(p_priorities) loop
       -- The order by and limit stand below the lock: rows that somebody holds do not count.
       select array_agg(head.id order by head.ready_at, head.id), min(head.ready_at) into v_found, v_oldest
         from unnest(p_providers) as p (provider)
        cross join lateral (
          select h.id, h.ready_at from thread_operations h
-          where h.ready_at is not null and h.provider = p.provider and h.priority = v_priority
-            and h.ready_at >= coalesce(p_floor, '-infinity') and h.ready_at <= v_now
+          where h.ready_at is not null and h.provider = p.provider and h.priority = p_priorities[v_nth]
+            and h.ready_at >= coalesce(p_floors[v_nth], '-infinity') and h.ready_at <= v_now
           order by h.ready_at, h.id limit p_free
             for update skip locked) as head;
-      v_heads := v_heads || v_found;
-      oldest := least(oldest, v_oldest);
-      exit when cardinality(v_heads) >= p_free;
+      -- A transaction that marked itself a second ago may commit only now.
+      floors[v_nth] := coalesce(v_oldest, v_now) - interval '1 second';
+      v_heads := (v_heads || coalesce(v_found, '{}'))[:p_free];
+      exit when cardinality(v_heads) = p_free;
     end loop;
-    v_heads := v_heads[:p_free];
-    if v_heads is not null then
+    if v_heads <> '{}' then
       perform create_missing_threads(v_heads, p_default_provider);
       claimed := start_operations(p_dispatcher, v_heads, p_default_provider);
     end if;
   exception when unique_violation or deadlock_detected or lock_not_available then
     -- One of them met somebody else's transaction. One by one, so that only that one waits.
     claimed := null;
+    perform set_config('lock_timeout', '1ms', true);
     foreach v_id in array v_heads loop
       begin
         if exists (select from thread_operations o
@@ -203,8 +221,9 @@ begin
          where o.id = (select l.id from thread_operations l where l.id = v_id and l.status = 'pending' for update skip locked);
       end;
     end loop;
+    perform set_config('lock_timeout', '20ms', true);
   end;
-  met := coalesce(cardinality(v_heads), 0);
+  met := cardinality(v_heads);
 
   if coalesce(cardinality(claimed), 0) < met then
     -- Marks on operations that are not the first of their line (two overlapping inserts both saw an
@@ -225,24 +244,25 @@ begin
 end $$;
 
 -- One round of a dispatcher. p_threads are the lines to move on: those of the operations it settles, and
--- those it emptied before and looks at again. p_floor as in claim_heads; p_awake takes back that the
--- dispatcher sleeps. claimed is a JSON array of what it holds now; emptied are those of p_threads where
+-- those it emptied before and looks at again. p_priorities and p_floors as in claim_heads, null looks
+-- them up anew; p_awake takes back that the dispatcher sleeps. claimed is a JSON array of what it holds now; emptied are those of p_threads where
 -- nobody waits; oldest_xid and next_xid bound the transactions that were open when it looked.
 create function settle_and_claim(
   p_dispatcher text, p_ids bigint[], p_outcomes jsonb, p_threads text[], p_free integer, p_providers text[],
-  p_default_provider text, p_priorities smallint[], p_floor timestamptz, p_awake boolean,
+  p_default_provider text, p_priorities smallint[], p_floors timestamptz[], p_awake boolean,
   out late integer, out emptied text[], out oldest_xid xid8, out next_xid xid8,
-  out claimed text, out full_house boolean, out floor timestamptz)
+  out claimed text, out full_house boolean, out priorities smallint[], out floors timestamptz[])
 language plpgsql security definer
   set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
-  set enable_material = off set jit = off set lock_timeout = '100ms'
+  set enable_material = off set jit = off set lock_timeout = '20ms'
 as $$
 declare
   v_snapshot pg_snapshot := pg_current_snapshot();
   v_actor text := set_config('inturn.actor', p_dispatcher, true);
   v_claim record;
   v_claimed text[];
+  v_started text[];
   v_room integer := p_free;
   v_next record;
 begin
@@ -254,18 +274,19 @@ begin
   oldest_xid := pg_snapshot_xmin(v_snapshot);
   next_xid := pg_snapshot_xmax(v_snapshot);
   if p_awake then
-    update dispatchers d set asleep = false where d.id = p_dispatcher and d.asleep;
+    update dispatchers d set asleep = false
+     where d.id = (select s.id from dispatchers s where s.id = p_dispatcher and s.asleep for update skip locked);
   end if;
 
   if p_ids <> '{}' then
     late := settle_operations(p_dispatcher, p_ids, p_outcomes);
   end if;
   if p_free > 0 then
-    v_claim := claim_heads(p_dispatcher, p_free, p_providers, p_default_provider, p_priorities, p_floor);
+    priorities := coalesce(p_priorities, head_priorities(p_providers));
+    v_claim := claim_heads(p_dispatcher, p_free, p_providers, p_default_provider, priorities, p_floors);
     v_claimed := v_claim.claimed;
     v_room := p_free - v_claim.met;
-    -- A transaction that marked itself a second ago may commit only now.
-    floor := coalesce(v_claim.oldest, clock_timestamp()) - interval '1 second';
+    floors := v_claim.floors;
   end if;
   full_house := p_free > 0 and v_room <= 0;
 
@@ -275,8 +296,14 @@ begin
     if v_room > 0 and v_next.waiting <> '{}' then
       -- Nobody older waits, so the next of these lines start at once and need no mark.
       begin
-        v_claimed := v_claimed || start_operations(p_dispatcher, v_next.waiting[:v_room], p_default_provider);
-        v_next.waiting := v_next.waiting[v_room + 1:];
+        v_started := start_operations(p_dispatcher, v_next.waiting[:v_room], p_default_provider);
+        v_claimed := v_claimed || v_started;
+        if cardinality(v_started) = cardinality(v_next.waiting[:v_room]) then
+          v_next.waiting := v_next.waiting[v_room + 1:];
+        else
+          -- Overtaken meanwhile by somebody who saw a busy line and did not mark himself.
+          v_next.waiting := (next_in_line(p_threads)).waiting;
+        end if;
       exception when unique_violation or deadlock_detected or lock_not_available then
         null; -- somebody's transaction holds one of them: all are marked below instead
       end;

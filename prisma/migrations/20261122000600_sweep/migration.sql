@@ -7,7 +7,7 @@ create function sweep_lines(p_dispatcher text, p_after text, p_limit integer, ou
 language plpgsql security definer
   set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
-  set enable_material = off set jit = off set lock_timeout = '100ms'
+  set enable_material = off set jit = off set lock_timeout = '20ms'
 as $$
 declare
   v_threads text[];
@@ -50,16 +50,19 @@ begin
   end if;
 end $$;
 
--- Settles what its dispatcher could not because somebody's transaction held the row. Anybody may.
+-- Settles what its dispatcher could not because somebody's transaction held the row. Anybody may. What
+-- is still held is passed over without counting, so that one transaction does not hide what others hold.
 create function settle_noted(p_limit integer) returns integer language plpgsql security definer
-  set search_path from current set inturn.line = 'on' set lock_timeout = '100ms'
+  set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+  set enable_material = off set jit = off set lock_timeout = '20ms'
 as $$
 declare
   v_note unsettled_outcomes;
   v_thread text;
   v_count integer := 0;
 begin
-  for v_note in select * from unsettled_outcomes order by noted_at limit p_limit for update skip locked loop
+  for v_note in select * from unsettled_outcomes order by noted_at for update skip locked loop
     select o.thread_id into v_thread from thread_operations o where o.id = v_note.operation_id for update skip locked;
     continue when not found;
     delete from unsettled_outcomes u where u.operation_id = v_note.operation_id;
@@ -69,6 +72,7 @@ begin
       perform mark_heads((next_in_line(array[v_thread])).waiting);
       perform notify_waiters(array[v_note.operation_id]);
       v_count := v_count + 1;
+      exit when v_count = p_limit;
     end if;
   end loop;
   if v_count > 0 then
@@ -77,33 +81,52 @@ begin
   return v_count;
 end $$;
 
--- Gives back what dispatchers hold that are gone: signed off, or silent for longer than a lease. The
--- operation stays first of its line and keeps its intent and progress, so that the next dispatcher
--- looks at the provider before it sends anything. After a database start everybody gets a lease to
--- come back. What has an outcome noted is not given back: it is done.
-create function release_lost_operations(p_dispatcher text, p_lease_ms integer) returns bigint[] language plpgsql security definer
-  set search_path from current set inturn.line = 'on' set lock_timeout = '100ms'
+-- Dispatchers that beat within a lease. After a database start everybody gets a lease to come back.
+create function living_dispatchers(p_lease interval) returns text[] language sql stable as $$
+  select coalesce(array_agg(d.id), '{}') from dispatchers d
+   where d.beat_at > clock_timestamp() - p_lease or pg_postmaster_start_time() > clock_timestamp() - p_lease
+$$;
+
+-- Gives back what dispatchers hold that are gone, signed off or silent for longer than a lease; and what
+-- p_dispatcher itself holds without knowing (p_held: what it knows), because the answer that said so was
+-- lost. The operation stays first of its line and keeps its intent and progress, so that the next
+-- dispatcher looks at the provider before it sends anything. What has an outcome noted is not given
+-- back: it is done.
+create function release_lost_operations(p_dispatcher text, p_lease_ms integer, p_held bigint[]) returns bigint[] language plpgsql security definer
+  set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+  set enable_material = off set jit = off set lock_timeout = '20ms'
 as $$
 declare
   v_lease interval := p_lease_ms * interval '1 millisecond';
+  v_alive text[] := array_remove(living_dispatchers(v_lease), p_dispatcher);
+  v_lost bigint[];
   v_released bigint[];
 begin
   perform set_config('inturn.actor', p_dispatcher, true);
-  with lost as materialized (
+  v_lost := array(
     select o.id from thread_operations o
-     where o.status = 'processing'
-       and not exists (select from dispatchers d
-                        where d.id = o.claimed_by
-                          and (d.beat_at > clock_timestamp() - v_lease
-                               or pg_postmaster_start_time() > clock_timestamp() - v_lease))
+     where o.status = 'processing' and not o.claimed_by = any (v_alive)
+       and not (o.claimed_by = p_dispatcher
+                and (o.id = any (p_held) or o.updated_at > clock_timestamp() - interval '1 second'))
        and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)
-     limit 1000 for update of o skip locked
-  ), released as (
-    update thread_operations o set status = 'pending', claimed_by = null, ready_at = clock_timestamp()
-      from lost l where o.id = l.id
-    returning o.id
-  )
-  select array_agg(r.id) into v_released from released r;
+     limit 1000 for update skip locked);
+  if v_lost <> '{}' then
+    -- Look again, now that they are locked: one may have been released by somebody else meanwhile and
+    -- claimed by a dispatcher that was not on the list before.
+    v_alive := array_remove(living_dispatchers(v_lease), p_dispatcher);
+    with released as (
+      update thread_operations o set status = 'pending', claimed_by = null, ready_at = clock_timestamp()
+       where o.id = any (v_lost) and not o.claimed_by = any (v_alive)
+         and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)
+      returning o.id
+    )
+    select array_agg(r.id) into v_released from released r;
+  end if;
+  -- Nobody needs to wake the dead: each NOTIFY costs an INSERT its speed.
+  update dispatchers d set asleep = false
+   where d.id = any (array(select s.id from dispatchers s
+                            where s.asleep and s.beat_at < clock_timestamp() - v_lease for update skip locked));
   delete from dispatchers d
    where d.beat_at < clock_timestamp() - v_lease - interval '1 day'
      and not exists (select from thread_operations o where o.claimed_by = d.id and o.status in ('processing', 'requires_action'));
@@ -115,7 +138,9 @@ end $$;
 
 -- Gives back claims for which no provider call has begun. The attempt was none, so it is not counted.
 create function give_back_operations(p_dispatcher text, p_ids bigint[], p_attempts integer[]) returns bigint[] language plpgsql security definer
-  set search_path from current set inturn.line = 'on' set lock_timeout = '100ms'
+  set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+  set enable_material = off set jit = off set lock_timeout = '20ms'
 as $$
 declare
   v_given_back bigint[];
@@ -123,8 +148,9 @@ begin
   perform set_config('inturn.actor', p_dispatcher, true);
   with given_back as (
     update thread_operations o set status = 'pending', claimed_by = null, ready_at = clock_timestamp()
-      from unnest(p_ids, p_attempts) as g (id, attempts)
-     where o.id = g.id and o.claimed_by = p_dispatcher and o.attempts = g.attempts
+     where o.id = any (array(
+             select l.id from unnest(p_ids, p_attempts) as g (id, attempts) join thread_operations l on l.id = g.id
+              where l.claimed_by = p_dispatcher and l.attempts = g.attempts for update of l skip locked))
     returning o.id
   )
   select array_agg(g.id) into v_given_back from given_back g;

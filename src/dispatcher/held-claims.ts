@@ -1,0 +1,90 @@
+import type { ClaimedOperation, Settlement } from '../store/claim.ts'
+import type { Execute } from './executor.ts'
+
+/** A claim in the hands of its executor. */
+export type Claim = {
+  readonly operation: ClaimedOperation
+  /** Who holds it. */
+  readonly dispatcherId: string
+  /** Aborted when the claim may no longer be acted on: shutdown is over, or the lease is running out. */
+  readonly signal: AbortSignal
+  /** Set before the first word goes to the provider; from then on the claim is never given back unseen. */
+  sent: boolean
+}
+
+/** An outcome, and who held the claim: nobody else can settle it. */
+export type Finished = Settlement & { readonly dispatcherId: string }
+
+/** All that a dispatcher holds: claims being executed, and outcomes on their way into the database. */
+export class HeldClaims {
+  readonly #execute: Execute
+  readonly #onFinished: () => void
+  readonly #running = new Map<Claim, AbortController>()
+  readonly #finished: Finished[] = []
+  readonly #settling = new Set<Finished>()
+
+  constructor(execute: Execute, onFinished: () => void) {
+    this.#execute = execute
+    this.#onFinished = onFinished
+  }
+
+  get running(): number {
+    return this.#running.size
+  }
+
+  get finished(): number {
+    return this.#finished.length
+  }
+
+  /** The operations that this dispatcher knows it holds. */
+  ids(): number[] {
+    const claims = [...this.#running.keys(), ...this.#finished, ...this.#settling]
+    return claims.map(({ operation }) => operation.id)
+  }
+
+  begin(operation: ClaimedOperation, dispatcherId: string): void {
+    const controller = new AbortController()
+    const claim: Claim = { operation, dispatcherId, signal: controller.signal, sent: false }
+    this.#running.set(claim, controller)
+    void this.#execute(claim).then((outcome) => {
+      if (!this.#running.delete(claim)) return
+      // Without an outcome the claim stays as it is: somebody else goes on with what was sent.
+      if (outcome !== null) this.#finished.push({ operation, outcome, dispatcherId })
+      this.#onFinished()
+    })
+  }
+
+  /** Up to `limit` outcomes of one dispatcher, the oldest first; each goes to `settled` or `notSettled`. */
+  take(limit: number): Finished[] {
+    const other = this.#finished.findIndex(
+      (f) => f.dispatcherId !== this.#finished[0]?.dispatcherId,
+    )
+    const batch = this.#finished.splice(0, other < 0 ? limit : Math.min(other, limit))
+    for (const finished of batch) this.#settling.add(finished)
+    return batch
+  }
+
+  settled(batch: readonly Finished[]): void {
+    for (const finished of batch) this.#settling.delete(finished)
+  }
+
+  notSettled(batch: readonly Finished[]): void {
+    this.settled(batch)
+    this.#finished.unshift(...batch)
+  }
+
+  /** Aborts everything that runs. */
+  callOff(): void {
+    for (const controller of this.#running.values()) controller.abort()
+  }
+
+  /** Takes the claims out of their executors' hands for which nothing was sent; nothing will be. */
+  withdrawUnsent(): ClaimedOperation[] {
+    const unsent = [...this.#running].filter(([claim]) => !claim.sent)
+    for (const [claim, controller] of unsent) {
+      this.#running.delete(claim)
+      controller.abort()
+    }
+    return unsent.map(([claim]) => claim.operation)
+  }
+}

@@ -1,0 +1,258 @@
+import type pg from 'pg'
+import { describe, expect } from 'vitest'
+import { beat, signOff, signOn } from '../../src/store/dispatchers.ts'
+import { giveBackOperations, noteProgress, releaseLostOperations } from '../../src/store/release.ts'
+import { completed, HandDriven, retryIn } from '../support/hand-driven.ts'
+import { asLine, insertRow, readRow } from '../support/line.ts'
+import { test } from '../support/own-database.ts'
+
+const thread = { thread_id: 't' }
+const lease = 60_000
+
+/** As if the dispatcher had been silent for longer than any lease, on a server that runs for long. */
+async function fallSilent(pool: pg.Pool, id: string): Promise<void> {
+  await pool.query(`update dispatchers set beat_at = beat_at - interval '1 year' where id = $1`, [
+    id,
+  ])
+}
+
+/** The shortest lease there is has passed since the server of the tests started. */
+const shortLease = 50
+
+describe('a settle', () => {
+  test('with an old attempt changes nothing', async ({ pool, connected }) => {
+    const d = await HandDriven.signOn(await connected())
+    const { id } = await insertRow(pool, thread)
+    const first = await d.claimOnly()
+    await d.settle(first, retryIn(0))
+    const second = await d.claimOnly()
+    const late = await d.settle(first)
+    expect(late.late).toBe(1)
+    expect(await readRow(pool, id)).toMatchObject({ status: 'processing', attempts: 2 })
+    expect((await d.settle(second)).late).toBe(0)
+  })
+
+  test('by another dispatcher changes nothing', async ({ pool, connected }) => {
+    const d1 = await HandDriven.signOn(await connected(), 'd1')
+    const d2 = await HandDriven.signOn(await connected(), 'd2')
+    const { id } = await insertRow(pool, thread)
+    const claimed = await d1.claimOnly()
+    expect((await d2.settle(claimed)).late).toBe(1)
+    expect(await readRow(pool, id)).toMatchObject({ status: 'processing', claimed_by: 'd1' })
+  })
+
+  test('after the claim was released changes nothing, also not what the next one does', async ({
+    pool,
+    connected,
+  }) => {
+    const d1 = await HandDriven.signOn(await connected(), 'd1')
+    const d2 = await HandDriven.signOn(await connected(), 'd2')
+    const { id } = await insertRow(pool, thread)
+    const lost = await d1.claimOnly()
+    await signOff(pool, 'd1')
+    expect(await releaseLostOperations(pool, 'd2', lease, [])).toEqual([id])
+    const taken = await d2.claimOnly()
+    expect((await d1.settle(lost)).late).toBe(1)
+    expect((await d2.settle(taken)).late).toBe(0)
+    expect(await readRow(pool, id)).toMatchObject({ status: 'completed', attempts: 2, turn: 1 })
+  })
+
+  test('that is late settles the others of its round, and says how many were late', async ({
+    pool,
+    connected,
+  }) => {
+    const d = await HandDriven.signOn(await connected())
+    const rows = [
+      await insertRow(pool, { thread_id: 'a' }),
+      await insertRow(pool, { thread_id: 'b' }),
+    ]
+    const claimed = await d.claim()
+    await giveBackOperations(
+      pool,
+      d.id,
+      claimed.filter((c) => c.thread_id === 'a'),
+    )
+    expect((await d.settle(claimed)).late).toBe(1)
+    expect((await readRow(pool, Number(rows[0]?.id))).status).toBe('pending')
+    expect((await readRow(pool, Number(rows[1]?.id))).status).toBe('completed')
+  })
+
+  test('whose answer was lost can be sent again', async ({ pool, connected }) => {
+    const d = await HandDriven.signOn(await connected())
+    await insertRow(pool, thread)
+    const next = await insertRow(pool, thread)
+    const claimed = await d.claimOnly()
+    await d.settle(claimed)
+    const again = await d.settle(claimed, completed, { free: 1 })
+    expect(again.late).toBe(1)
+    expect(again.claimed).toMatchObject([{ id: next.id }])
+  })
+})
+
+describe('what is released', () => {
+  test('is what a dispatcher held that signed off', async ({ pool, connected }) => {
+    const d = await HandDriven.signOn(await connected())
+    const { id } = await insertRow(pool, thread)
+    await d.claimOnly()
+    expect(await releaseLostOperations(pool, 'd2', lease, [])).toEqual([])
+    await signOff(pool, d.id)
+    expect(await releaseLostOperations(pool, 'd2', lease, [])).toEqual([id])
+  })
+
+  test('is what a dispatcher held that was silent for a lease, with its intent and progress, first in line', async ({
+    pool,
+    connected,
+  }) => {
+    const d1 = await HandDriven.signOn(await connected(), 'd1')
+    const d2 = await HandDriven.signOn(await connected(), 'd2')
+    const writer = await connected()
+    await writer.query('begin')
+    await insertRow(writer, thread) // an earlier place
+    const { id } = await insertRow(pool, thread)
+    const claimed = await d1.claimOnly()
+    await writer.query('commit')
+    const intent = { call: 'create_run', after: null, at: 'now' }
+    await noteProgress(pool, 'd1', claimed, intent, { run_id: 'run_1' })
+    await fallSilent(pool, 'd1')
+    expect(await releaseLostOperations(pool, 'd2', shortLease, [])).toEqual([id])
+    expect(await d2.claimOnly()).toMatchObject({
+      id,
+      turn: 1,
+      attempts: 2,
+      intent,
+      progress: { run_id: 'run_1' },
+    })
+  })
+
+  test('is nothing within a lease after the start of the database', async ({
+    pool,
+    connected,
+    skip,
+  }) => {
+    const d = await HandDriven.signOn(await connected())
+    const { id } = await insertRow(pool, thread)
+    await d.claimOnly()
+    await fallSilent(pool, d.id)
+    const { rows } = await pool.query(
+      `select extract(epoch from clock_timestamp() - pg_postmaster_start_time()) * 1000 as ms`,
+    )
+    const upMs = Math.ceil(Number(rows[0].ms))
+    if (upMs > 2e9) skip('no lease is as long as this server runs')
+    expect(await releaseLostOperations(pool, 'd2', upMs + 60_000, [])).toEqual([])
+    expect(await releaseLostOperations(pool, 'd2', Math.floor(upMs / 2), [])).toEqual([id])
+  })
+
+  test('is what a dispatcher holds without knowing, because the answer to its claim was lost', async ({
+    pool,
+    connected,
+  }) => {
+    const d = await HandDriven.signOn(await connected())
+    const known = await insertRow(pool, { thread_id: 'known' })
+    const unknown = await insertRow(pool, { thread_id: 'unknown' })
+    await d.claim()
+    // The answer to a claim of this moment may still be on its way.
+    expect(await releaseLostOperations(pool, d.id, lease, [known.id])).toEqual([])
+    await pool.query('alter table thread_operations disable trigger guard_operation')
+    await asLine(pool, (line) =>
+      line.query(`update thread_operations set updated_at = updated_at - interval '2 seconds'`),
+    )
+    await pool.query('alter table thread_operations enable trigger guard_operation')
+    expect(await releaseLostOperations(pool, 'd2', lease, [])).toEqual([])
+    expect(await releaseLostOperations(pool, d.id, lease, [known.id])).toEqual([unknown.id])
+  })
+
+  test('is not what somebody holds in a transaction; that comes later', async ({
+    pool,
+    connected,
+  }) => {
+    const d = await HandDriven.signOn(await connected())
+    const user = await connected()
+    const { id } = await insertRow(pool, thread)
+    const other = await insertRow(pool, { thread_id: 'other' })
+    await d.claim()
+    await signOff(pool, d.id)
+    await user.query('begin')
+    await user.query('select 1 from thread_operations where id = $1 for update', [id])
+    expect(await releaseLostOperations(pool, 'd2', lease, [])).toEqual([other.id])
+    await user.query('rollback')
+    expect(await releaseLostOperations(pool, 'd2', lease, [])).toEqual([id])
+  })
+})
+
+describe('what is given back', () => {
+  test('keeps the first place, whoever commits an earlier one now', async ({ pool, connected }) => {
+    const d = await HandDriven.signOn(await connected())
+    const writer = await connected()
+    await writer.query('begin')
+    await insertRow(writer, thread)
+    const { id } = await insertRow(pool, thread)
+    const claimed = await d.claimOnly()
+    await writer.query('commit')
+    expect(await giveBackOperations(pool, d.id, [claimed])).toEqual([id])
+    const again = await d.claimOnly()
+    expect(again).toMatchObject({ id, turn: 1, failures: 0 })
+    expect(again.attempts).toBeGreaterThan(claimed.attempts)
+  })
+
+  test('is only what is held, in this attempt, by who gives it back', async ({
+    pool,
+    connected,
+  }) => {
+    const d1 = await HandDriven.signOn(await connected(), 'd1')
+    await insertRow(pool, thread)
+    const first = await d1.claimOnly()
+    expect(await giveBackOperations(pool, 'd2', [first])).toEqual([])
+    await d1.settle(first, retryIn(0))
+    expect(await giveBackOperations(pool, 'd1', [first])).toEqual([])
+    await d1.claimOnly()
+    expect(await giveBackOperations(pool, 'd1', [first])).toEqual([])
+  })
+})
+
+describe('progress', () => {
+  test('is merged into what is known while the claim is still held', async ({
+    pool,
+    connected,
+  }) => {
+    const d = await HandDriven.signOn(await connected())
+    const { id } = await insertRow(pool, thread)
+    const claimed = await d.claimOnly()
+    expect(await noteProgress(pool, d.id, claimed, null, { message_id: 'msg_1' })).toBe(true)
+    expect(await noteProgress(pool, d.id, claimed, null, { run_id: 'run_1' })).toBe(true)
+    expect((await readRow(pool, id)).progress).toEqual({ message_id: 'msg_1', run_id: 'run_1' })
+  })
+
+  test.for(['was released', 'is held by somebody else', 'is settled', 'is a later attempt'])(
+    'is refused when the claim %s',
+    async (loss, { pool, connected }) => {
+      const d1 = await HandDriven.signOn(await connected(), 'd1')
+      const d2 = await HandDriven.signOn(await connected(), 'd2')
+      const { id } = await insertRow(pool, thread)
+      const claimed = await d1.claimOnly()
+      if (loss === 'is settled') await d1.settle(claimed)
+      else await giveBackOperations(pool, 'd1', [claimed])
+      if (loss === 'is held by somebody else') await d2.claimOnly()
+      if (loss === 'is a later attempt') await d1.claimOnly()
+      expect(await noteProgress(pool, 'd1', claimed, null, { run_id: 'run_1' })).toBe(false)
+      expect((await readRow(pool, id)).progress).toBeNull()
+    },
+  )
+})
+
+describe('a place on the list of dispatchers', () => {
+  test('is kept by beats, and gone after a lease of silence', async ({ pool, connected }) => {
+    const d = await HandDriven.signOn(await connected())
+    expect(await beat(pool, d.id, lease)).toBe(true)
+    await fallSilent(pool, d.id)
+    expect(await beat(pool, d.id, lease)).toBe(false)
+    expect(await beat(pool, 'nobody', lease)).toBe(false)
+  })
+
+  test('passes to a new id in one step', async ({ pool, connected }) => {
+    const d = await HandDriven.signOn(await connected(), 'before')
+    const announced = { id: 'after', host: 'here', pid: 1, concurrency: 1, providers: [] }
+    await signOn(pool, announced, d.id)
+    const { rows } = await pool.query('select id from dispatchers')
+    expect(rows).toEqual([{ id: 'after' }])
+  })
+})
