@@ -207,6 +207,8 @@ CREATE OR REPLACE FUNCTION public.give_back_operations(p_dispatcher text, p_ids 
  SET plan_cache_mode TO 'force_generic_plan'
  SET enable_seqscan TO 'off'
  SET enable_bitmapscan TO 'off'
+ SET enable_sort TO 'off'
+ SET enable_incremental_sort TO 'off'
  SET enable_hashjoin TO 'off'
  SET enable_mergejoin TO 'off'
  SET enable_material TO 'off'
@@ -347,12 +349,18 @@ CREATE OR REPLACE FUNCTION public.join_line()
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'public', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_sort TO 'off'
+ SET enable_incremental_sort TO 'off'
 AS $function$
 declare
   v_xid xid8;
   v_thread_provider text;
   v_closed boolean;
   v_busy boolean;
+  v_somebody_sleeps boolean;
 begin
   if new.thread_id is null or new.thread_id !~ '\S' or length(new.thread_id) > 255
      or new.status <> 'pending' or new.priority is null or new.priority not between -100 and 100
@@ -372,8 +380,11 @@ begin
   -- Whatever clock the client has, the database's counts.
   select nextval('thread_operations_id_seq'), currval('thread_operations_id_seq'), 'pending',
          session_actor(), clock_timestamp(), t.provider, t.closed_at is not null,
-         exists (select from thread_operations o where o.thread_id = new.thread_id and o.finished_at is null)
-    into new.id, new.place, new.status, new.created_by, new.created_at, v_thread_provider, v_closed, v_busy
+         (select o.place from thread_operations o
+           where o.thread_id = new.thread_id and o.finished_at is null order by o.place limit 1) is not null,
+         exists (select from dispatchers d where d.asleep)
+    into new.id, new.place, new.status, new.created_by, new.created_at, v_thread_provider, v_closed, v_busy,
+         v_somebody_sleeps
     from (values (new.thread_id)) as line (thread_id)
     left join threads t on t.id = line.thread_id;
   if v_closed then
@@ -387,6 +398,9 @@ begin
     new.provider := provider_of(new.thread_id, new.operation, new.data, v_thread_provider);
     new.head_since := new.created_at;
     new.ready_at := new.created_at;
+    if v_somebody_sleeps then
+      perform wake_dispatchers();
+    end if;
   end if;
   return new;
 end $function$;
@@ -427,6 +441,8 @@ CREATE OR REPLACE FUNCTION public.move_on_after_cancel()
  SET plan_cache_mode TO 'force_generic_plan'
  SET enable_seqscan TO 'off'
  SET enable_bitmapscan TO 'off'
+ SET enable_sort TO 'off'
+ SET enable_incremental_sort TO 'off'
  SET enable_hashjoin TO 'off'
  SET enable_mergejoin TO 'off'
 AS $function$
@@ -607,6 +623,8 @@ CREATE OR REPLACE FUNCTION public.release_lost_operations(p_dispatcher text, p_l
  SET plan_cache_mode TO 'force_generic_plan'
  SET enable_seqscan TO 'off'
  SET enable_bitmapscan TO 'off'
+ SET enable_sort TO 'off'
+ SET enable_incremental_sort TO 'off'
  SET enable_hashjoin TO 'off'
  SET enable_mergejoin TO 'off'
  SET enable_material TO 'off'
@@ -684,6 +702,8 @@ CREATE OR REPLACE FUNCTION public.settle_and_claim(p_dispatcher text, p_ids bigi
  SET plan_cache_mode TO 'force_generic_plan'
  SET enable_seqscan TO 'off'
  SET enable_bitmapscan TO 'off'
+ SET enable_sort TO 'off'
+ SET enable_incremental_sort TO 'off'
  SET enable_hashjoin TO 'off'
  SET enable_mergejoin TO 'off'
  SET enable_material TO 'off'
@@ -760,6 +780,8 @@ CREATE OR REPLACE FUNCTION public.settle_noted(p_limit integer)
  SET plan_cache_mode TO 'force_generic_plan'
  SET enable_seqscan TO 'off'
  SET enable_bitmapscan TO 'off'
+ SET enable_sort TO 'off'
+ SET enable_incremental_sort TO 'off'
  SET enable_hashjoin TO 'off'
  SET enable_mergejoin TO 'off'
  SET enable_material TO 'off'
@@ -872,6 +894,8 @@ CREATE OR REPLACE FUNCTION public.sweep_lines(p_dispatcher text, p_after text, p
  SET plan_cache_mode TO 'force_generic_plan'
  SET enable_seqscan TO 'off'
  SET enable_bitmapscan TO 'off'
+ SET enable_sort TO 'off'
+ SET enable_incremental_sort TO 'off'
  SET enable_hashjoin TO 'off'
  SET enable_mergejoin TO 'off'
  SET enable_material TO 'off'
@@ -884,10 +908,10 @@ begin
   perform set_config('inturn.actor', p_dispatcher, true);
   with recursive waiting as (
     (select o.thread_id, 1 as n from thread_operations o
-      where o.finished_at is null and o.thread_id > p_after order by o.thread_id limit 1)
+      where o.finished_at is null and o.thread_id > p_after order by o.thread_id, o.place limit 1)
     union all
     select (select o.thread_id from thread_operations o
-             where o.finished_at is null and o.thread_id > w.thread_id order by o.thread_id limit 1), w.n + 1
+             where o.finished_at is null and o.thread_id > w.thread_id order by o.thread_id, o.place limit 1), w.n + 1
       from waiting w where w.thread_id is not null and w.n < p_limit
   )
   select array_agg(w.thread_id) into v_threads from waiting w where w.thread_id is not null;
@@ -919,19 +943,6 @@ begin
   end if;
 end $function$;
 
-CREATE OR REPLACE FUNCTION public.wake_after_insert()
- RETURNS trigger
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'public', 'pg_temp'
-AS $function$
-begin
-  if exists (select from dispatchers where asleep) then
-    perform pg_notify('inturn_wake', current_schema());
-  end if;
-  return null;
-end $function$;
-
 CREATE OR REPLACE FUNCTION public.wake_dispatchers()
  RETURNS void
  LANGUAGE plpgsql
@@ -957,8 +968,6 @@ CREATE TRIGGER refuse_delete_of_unfinished BEFORE DELETE ON public.thread_operat
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON public.thread_operations FOR EACH STATEMENT EXECUTE FUNCTION refuse_truncate();
 
 CREATE TRIGGER remember_last_turn AFTER DELETE ON public.thread_operations REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION remember_last_turn();
-
-CREATE TRIGGER wake_after_insert AFTER INSERT ON public.thread_operations FOR EACH STATEMENT EXECUTE FUNCTION wake_after_insert();
 
 CREATE TRIGGER z_move_on_after_cancel AFTER UPDATE ON public.thread_operations REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT WHEN ((current_setting('inturn.line'::text, true) IS DISTINCT FROM 'on'::text)) EXECUTE FUNCTION move_on_after_cancel();
 

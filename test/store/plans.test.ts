@@ -142,4 +142,34 @@ describe('the statements of the line look at a few pages and never at a whole ta
     await load(pool, 50, `'t' || i % 20`)
     await expectFewPages(await connected(), pool)
   })
+
+  test('joining a line and sweeping, where a thread has finished a lot', async ({ pool }) => {
+    await load(pool, 50_000, "'hot'")
+    await pool.query('analyze thread_operations') // all that the planner ever learns: one hot thread
+    const client = await pool.connect()
+    try {
+      await explain(client)
+      const join = async (...threads: string[]) => {
+        for (const thread of threads) {
+          await client.query(
+            `insert into thread_operations (thread_id, operation, data) values ($1, 'add_message', '{"message": "Hi"}')`,
+            [thread],
+          )
+        }
+      }
+      const sweep = () => client.query(`select sweep_lines('s', '', 100)`)
+      const joining = await workOf(client, () => join('a', 'b', 'c', 'd', 'e', 'f'))
+      await pool.query(`update thread_operations set status = 'cancelled' where thread_id = 'hot'`)
+      await sweep() // the first one passes the dead entries, and marks them as such
+      const sweeping = await workOf(client, sweep)
+      const again = await workOf(client, () => join('hot'))
+      for (const { scans, pages, largest } of [joining, sweeping, again]) {
+        expect(scans.filter((scan) => /one_operation_per_turn|^Seq Scan t/.test(scan))).toEqual([])
+        expect(pages, largest.join('\n')).toBeLessThan(400)
+      }
+      expect(joining.scans.join()).toContain('Scan line_by_place')
+    } finally {
+      client.release()
+    }
+  })
 })

@@ -29,20 +29,22 @@ async function listenOn(client: pg.PoolClient, pool: pg.Pool) {
 }
 
 describe('NOTIFY', () => {
-  test('is sent by an INSERT only when a dispatcher has said that it sleeps', async ({
+  test('is sent by an INSERT into an empty line only when a dispatcher has said that it sleeps', async ({
     pool,
     connected,
   }) => {
     const ear = await listenOn(await connected(), pool)
     const client = await connected()
     const d = await HandDriven.signOn(client)
-    await insertRow(pool, thread)
+    await insertRow(pool, { thread_id: 'a' })
     expect(await ear.heard()).toBe(0)
     await sayAsleep(client, d.id)
-    await insertRow(pool, thread)
+    await insertRow(pool, { thread_id: 'a' }) // behind somebody: there is nothing new to claim
+    expect(await ear.heard()).toBe(0)
+    await insertRow(pool, { thread_id: 'b' })
     expect(await ear.heard()).toBe(1)
     await d.round({ awake: true })
-    await insertRow(pool, thread)
+    await insertRow(pool, { thread_id: 'c' })
     expect(await ear.heard()).toBe(1)
   })
 

@@ -62,14 +62,28 @@ begin
     hint = 'Send only thread_id, operation, data and, if you like, status, priority, idempotency_key, created_at and updated_at.';
 end $$;
 
+-- NOTIFY takes a lock that serializes commits, so it is sent only to dispatchers that said they sleep.
+create function wake_dispatchers() returns void language plpgsql security definer set search_path from current as $$
+begin
+  if exists (select from dispatchers where asleep) then
+    perform pg_notify('inturn_wake', current_schema());
+  end if;
+end $$;
+
 -- Security definer and volatile: the look at the line must see all rows, and the newest. Few and large
--- expressions, because each is prepared anew in every transaction.
-create function join_line() returns trigger language plpgsql security definer set search_path from current as $$
+-- expressions, because each is prepared anew in every transaction. The settings, and
+-- the order by place, leave the look one plan, a probe of line_by_place: by other statistics the planner
+-- would scan the table, or pass all that the thread has finished.
+create function join_line() returns trigger language plpgsql security definer
+  set search_path from current set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_incremental_sort = off
+as $$
 declare
   v_xid xid8;
   v_thread_provider text;
   v_closed boolean;
   v_busy boolean;
+  v_somebody_sleeps boolean;
 begin
   if new.thread_id is null or new.thread_id !~ '\S' or length(new.thread_id) > 255
      or new.status <> 'pending' or new.priority is null or new.priority not between -100 and 100
@@ -89,8 +103,11 @@ begin
   -- Whatever clock the client has, the database's counts.
   select nextval('thread_operations_id_seq'), currval('thread_operations_id_seq'), 'pending',
          session_actor(), clock_timestamp(), t.provider, t.closed_at is not null,
-         exists (select from thread_operations o where o.thread_id = new.thread_id and o.finished_at is null)
-    into new.id, new.place, new.status, new.created_by, new.created_at, v_thread_provider, v_closed, v_busy
+         (select o.place from thread_operations o
+           where o.thread_id = new.thread_id and o.finished_at is null order by o.place limit 1) is not null,
+         exists (select from dispatchers d where d.asleep)
+    into new.id, new.place, new.status, new.created_by, new.created_at, v_thread_provider, v_closed, v_busy,
+         v_somebody_sleeps
     from (values (new.thread_id)) as line (thread_id)
     left join threads t on t.id = line.thread_id;
   if v_closed then
@@ -104,28 +121,12 @@ begin
     new.provider := provider_of(new.thread_id, new.operation, new.data, v_thread_provider);
     new.head_since := new.created_at;
     new.ready_at := new.created_at;
+    if v_somebody_sleeps then
+      perform wake_dispatchers();
+    end if;
   end if;
   return new;
 end $$;
 
 create trigger join_line before insert on thread_operations
   for each row execute function join_line();
-
--- NOTIFY takes a lock that serializes commits, so it is sent only to dispatchers that said they sleep.
-create function wake_dispatchers() returns void language plpgsql security definer set search_path from current as $$
-begin
-  if exists (select from dispatchers where asleep) then
-    perform pg_notify('inturn_wake', current_schema());
-  end if;
-end $$;
-
-create function wake_after_insert() returns trigger language plpgsql security definer set search_path from current as $$
-begin
-  if exists (select from dispatchers where asleep) then
-    perform pg_notify('inturn_wake', current_schema());
-  end if;
-  return null;
-end $$;
-
-create trigger wake_after_insert after insert on thread_operations
-  for each statement execute function wake_after_insert();

@@ -40,7 +40,7 @@ end $$;
 -- Whoever cancels a waiting head by a plain UPDATE moves its line on.
 create function move_on_after_cancel() returns trigger language plpgsql security definer
   set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
-  set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_incremental_sort = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
   v_threads text[];
@@ -254,7 +254,7 @@ create function settle_and_claim(
   out claimed text, out full_house boolean, out priorities smallint[], out floors timestamptz[])
 language plpgsql security definer
   set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
-  set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_incremental_sort = off set enable_hashjoin = off set enable_mergejoin = off
   set enable_material = off set jit = off set lock_timeout = '20ms'
 as $$
 declare

@@ -6,7 +6,7 @@
 create function sweep_lines(p_dispatcher text, p_after text, p_limit integer, out last_thread text, out seen integer, out marked integer)
 language plpgsql security definer
   set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
-  set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_incremental_sort = off set enable_hashjoin = off set enable_mergejoin = off
   set enable_material = off set jit = off set lock_timeout = '20ms'
 as $$
 declare
@@ -15,10 +15,10 @@ begin
   perform set_config('inturn.actor', p_dispatcher, true);
   with recursive waiting as (
     (select o.thread_id, 1 as n from thread_operations o
-      where o.finished_at is null and o.thread_id > p_after order by o.thread_id limit 1)
+      where o.finished_at is null and o.thread_id > p_after order by o.thread_id, o.place limit 1)
     union all
     select (select o.thread_id from thread_operations o
-             where o.finished_at is null and o.thread_id > w.thread_id order by o.thread_id limit 1), w.n + 1
+             where o.finished_at is null and o.thread_id > w.thread_id order by o.thread_id, o.place limit 1), w.n + 1
       from waiting w where w.thread_id is not null and w.n < p_limit
   )
   select array_agg(w.thread_id) into v_threads from waiting w where w.thread_id is not null;
@@ -54,7 +54,7 @@ end $$;
 -- is still held is passed over without counting, so that one transaction does not hide what others hold.
 create function settle_noted(p_limit integer) returns integer language plpgsql security definer
   set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
-  set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_incremental_sort = off set enable_hashjoin = off set enable_mergejoin = off
   set enable_material = off set jit = off set lock_timeout = '20ms'
 as $$
 declare
@@ -94,7 +94,7 @@ $$;
 -- back: it is done.
 create function release_lost_operations(p_dispatcher text, p_lease_ms integer, p_held bigint[]) returns bigint[] language plpgsql security definer
   set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
-  set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_incremental_sort = off set enable_hashjoin = off set enable_mergejoin = off
   set enable_material = off set jit = off set lock_timeout = '20ms'
 as $$
 declare
@@ -139,7 +139,7 @@ end $$;
 -- Gives back claims for which no provider call has begun. The attempt was none, so it is not counted.
 create function give_back_operations(p_dispatcher text, p_ids bigint[], p_attempts integer[]) returns bigint[] language plpgsql security definer
   set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
-  set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_incremental_sort = off set enable_hashjoin = off set enable_mergejoin = off
   set enable_material = off set jit = off set lock_timeout = '20ms'
 as $$
 declare
