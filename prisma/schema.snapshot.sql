@@ -349,11 +349,7 @@ CREATE OR REPLACE FUNCTION public.join_line()
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'public', 'pg_temp'
- SET plan_cache_mode TO 'force_generic_plan'
  SET enable_seqscan TO 'off'
- SET enable_bitmapscan TO 'off'
- SET enable_sort TO 'off'
- SET enable_incremental_sort TO 'off'
 AS $function$
 declare
   v_xid xid8;

@@ -48,7 +48,7 @@ const messages = {
     { content: [{ type: 'text', text: 'Hi' }, null] },
     { content: 'Hi', attachments: ['file-1'] },
     { content: 'Hi', metadata: { a: 1 } },
-    { content: 'Hi', metadata: pairs(17) },
+    { content: 'Hi', metadata: pairs(16) },
   ],
 }
 
@@ -81,7 +81,7 @@ const parameters = {
     { input: 'text' },
     { input: [{ type: 'message' }], additional_messages: [{ role: 'user', content: 'Hi' }] },
     { metadata: {}, moderation: { model: 'm' }, image: {}, access_programs: {} },
-    { metadata: pairs(16) },
+    { metadata: pairs(15) },
     { metadata: null },
     { provider_options: { stream_speed: 11, any: [null] }, prompt_cache_options: {} },
   ],
@@ -153,7 +153,7 @@ const parameters = {
     { metadata: { a: null } },
     { metadata: { ['k'.repeat(65)]: 'v' } },
     { metadata: { k: 'v'.repeat(513) } },
-    { metadata: pairs(17) },
+    { metadata: pairs(16) },
   ],
 }
 
@@ -235,7 +235,7 @@ export const dataCases: Cases = {
     ],
   },
   update_thread: {
-    valid: [{ metadata: {} }, { metadata: { a: 'b' } }, { metadata: pairs(16) }],
+    valid: [{ metadata: {} }, { metadata: { a: 'b' } }, { metadata: pairs(15) }],
     invalid: [
       ...notObjects,
       {},
@@ -245,6 +245,6 @@ export const dataCases: Cases = {
       { metadata: {}, provider: 'responses' },
       { meta: {} },
     ],
-    deep: [{ metadata: { a: 1 } }, { metadata: pairs(17) }],
+    deep: [{ metadata: { a: 1 } }, { metadata: pairs(16) }],
   },
 }

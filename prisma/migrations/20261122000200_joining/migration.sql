@@ -71,12 +71,11 @@ begin
 end $$;
 
 -- Security definer and volatile: the look at the line must see all rows, and the newest. Few and large
--- expressions, because each is prepared anew in every transaction. The settings, and
--- the order by place, leave the look one plan, a probe of line_by_place: by other statistics the planner
--- would scan the table, or pass all that the thread has finished.
+-- expressions, because each is prepared anew in every transaction. Without
+-- sequential scans, and ordered by place, the look has one plan, a probe of line_by_place: by some
+-- statistics the planner would scan the table, or pass all that the thread has finished.
 create function join_line() returns trigger language plpgsql security definer
-  set search_path from current set plan_cache_mode = force_generic_plan
-  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_incremental_sort = off
+  set search_path from current set enable_seqscan = off
 as $$
 declare
   v_xid xid8;
