@@ -32,8 +32,8 @@ describe('the schemas', () => {
     const takes = (metadata: object) => operationData.update_thread.safeParse({ metadata }).success
     const pairs = (count: number) =>
       Object.fromEntries(Array.from({ length: count }, (_, i) => [i, '']))
-    expect(takes(pairs(16))).toBe(true)
-    expect(takes(pairs(17))).toBe(false)
+    expect(takes(pairs(15))).toBe(true)
+    expect(takes(pairs(16))).toBe(false)
     expect(takes({ ['k'.repeat(64)]: 'v'.repeat(512) })).toBe(true)
     expect(takes({ ['k'.repeat(65)]: '' })).toBe(false)
     expect(takes({ k: 'v'.repeat(513) })).toBe(false)

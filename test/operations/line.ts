@@ -16,11 +16,8 @@ export type Row = {
   turn: number
   attempts: number
   failures: number
-  // biome-ignore lint/suspicious/noExplicitAny: whatever the row holds is what a test looks at
   result: any
-  // biome-ignore lint/suspicious/noExplicitAny: as above
   error: any
-  // biome-ignore lint/suspicious/noExplicitAny: as above
   progress: any
   intent: unknown
 }

@@ -16,7 +16,7 @@ export const createThread = withRule(
         .min(1)
         .optional()
         .describe('An existing provider thread to adopt, in place of a new one.'),
-      metadata: metadata.optional().describe('Up to 16 pairs of text kept with the thread.'),
+      metadata: metadata.optional().describe('Up to 15 pairs of text kept with the thread.'),
     })
     .meta({ examples: [{ provider: 'responses' }] }),
   {

@@ -21,7 +21,7 @@ export const message = z
         .describe('Files and the tools that may read them (Assistants).'),
       metadata: metadata
         .optional()
-        .describe('Up to 16 pairs of text kept with the message (Assistants).'),
+        .describe('Up to 15 pairs of text kept with the message (Assistants).'),
     }),
   ])
   .describe('The message: plain text, or an object with its content.')

@@ -136,7 +136,7 @@ export const runParameters = {
     .optional()
     .describe('Effort of reasoning models (Assistants).'),
   include: z.array(text).nullable().optional().describe('Further fields of the output to return.'),
-  metadata: metadata.nullable().optional().describe('Up to 16 pairs of text kept with the run.'),
+  metadata: metadata.nullable().optional().describe('Up to 15 pairs of text kept with the run.'),
   moderation: object.nullable().optional().describe('Moderation of input and output.'),
   service_tier: z
     .enum(['auto', 'default', 'flex', 'scale', 'priority', 'fast', 'ultrafast'])
