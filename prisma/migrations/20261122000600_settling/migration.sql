@@ -1,0 +1,52 @@
+-- Settling: outcomes are recorded by whoever holds the claim, and by nobody else.
+
+-- Records outcomes, an object by operation id: {"7": {"attempts": 1, "status": "completed", "result": …}}.
+-- Only the owner of a claim (dispatcher and attempt) can settle it; returns how many came too late and
+-- changed nothing. What a user's transaction holds is noted beside, for anybody to settle later.
+create function settle_operations(p_dispatcher text, p_ids bigint[], p_outcomes jsonb) returns integer
+language plpgsql as $$
+declare
+  v_free bigint[] := p_ids;
+  v_settled integer;
+  v_noted integer := 0;
+begin
+  loop
+    begin
+      update thread_operations o
+         set status = p_outcomes -> o.id::text ->> 'status',
+             result = coalesce(p_outcomes -> o.id::text -> 'result', o.result),
+             error = p_outcomes -> o.id::text -> 'error',
+             failures = o.failures + coalesce((p_outcomes -> o.id::text ->> 'failures')::integer, 0),
+             ready_at = clock_timestamp() + (p_outcomes -> o.id::text ->> 'retry_ms')::integer * interval '1 millisecond',
+             finished_at = case when p_outcomes -> o.id::text ->> 'status' <> 'pending' then clock_timestamp() end,
+             claimed_by = null
+       where o.id = any (v_free)
+         and o.claimed_by = p_dispatcher and o.attempts = (p_outcomes -> o.id::text ->> 'attempts')::integer;
+      get diagnostics v_settled = row_count;
+      exit;
+    exception when lock_not_available or deadlock_detected then
+      -- Somebody's transaction holds one of the rows: leave it out, it must not hold up the others.
+      v_free := array(select o.id from thread_operations o where o.id = any (p_ids) for update skip locked);
+    end;
+  end loop;
+  if v_free <> p_ids then
+    insert into unsettled_outcomes (operation_id, attempts, claimed_by, outcome)
+    select o.id, o.attempts, o.claimed_by, p_outcomes -> o.id::text
+      from thread_operations o
+     where o.id = any (p_ids) and not o.id = any (v_free)
+       and o.claimed_by = p_dispatcher and o.attempts = (p_outcomes -> o.id::text ->> 'attempts')::integer
+        on conflict (operation_id) do update
+           set attempts = excluded.attempts, claimed_by = excluded.claimed_by, outcome = excluded.outcome;
+    get diagnostics v_noted = row_count;
+  end if;
+  return cardinality(p_ids) - v_settled - v_noted;
+end $$;
+
+-- Tells those who wait for one of these results, when it is final.
+create function notify_waiters(p_ids bigint[]) returns void language sql as $$
+  select pg_notify('inturn_settled', o.id::text)
+    from thread_operations o
+   where o.id = any (p_ids)
+     and o.status in ('completed', 'failed', 'cancelled')
+     and exists (select from operation_waiters w where w.operation_id = o.id)
+$$;

@@ -1,0 +1,133 @@
+-- Claiming: the oldest ready heads, each only if it is the first of its line at that moment.
+
+-- The thread of an operation appears with its first start, not with the INSERT: there it would be a lock.
+create function create_missing_threads(p_ids bigint[], p_default_provider text) returns void language sql as $$
+  insert into threads (id, provider, provider_thread_id)
+  select o.thread_id, coalesce(nullif(o.provider, ''), p_default_provider),
+         case when provider_of(o.thread_id, '', '{}', null) <> '' then o.thread_id end
+    from thread_operations o
+   where o.id = any (p_ids) and not exists (select from threads t where t.id = o.thread_id)
+      on conflict (id) do nothing
+$$;
+
+-- Starts these operations, which the caller found next in their lines. Looks again, with a new snapshot,
+-- whether each is still the first of its line: what was locked may have been overtaken meanwhile.
+create function start_operations(p_dispatcher text, p_ids bigint[], p_default_provider text) returns text[]
+language plpgsql as $$
+declare
+  v_started text[];
+begin
+  with started as (
+    update thread_operations o
+       set status = 'processing',
+           place = 0, -- a started operation stays first, whoever commits an earlier place now
+           claimed_by = p_dispatcher,
+           attempts = o.attempts + 1,
+           ready_at = null,
+           head_since = coalesce(o.head_since, clock_timestamp()),
+           provider = coalesce(t.provider, nullif(o.provider, ''), p_default_provider),
+           turn = coalesce(o.turn, greatest(t.last_turn, coalesce((
+             select m.turn from thread_operations m
+              where m.thread_id = o.thread_id and m.turn is not null order by m.turn desc limit 1), 0)) + 1),
+           started_at = coalesce(o.started_at, clock_timestamp())
+      from threads t
+     where o.id = any (p_ids) and t.id = o.thread_id
+       and o.status = 'pending'
+       and o.id = (select f.id from thread_operations f
+                    where f.thread_id = o.thread_id and f.finished_at is null order by f.place limit 1)
+    returning o.id, o.thread_id, o.operation, o.data, o.turn, o.attempts, o.failures, o.provider, o.intent, o.progress,
+              t.provider_thread_id, t.last_item_id
+  )
+  select array_agg(row_to_json(s)::text) into v_started from started s;
+  return v_started;
+end $$;
+
+-- The priorities that heads have now, and 0; highest first. An index probe for each and each provider.
+create function head_priorities(p_providers text[]) returns smallint[] language sql stable as $$
+  with recursive head (provider, priority) as (
+    select p.provider, (select max(h.priority) from thread_operations h
+                         where h.ready_at is not null and h.provider = p.provider)
+      from unnest(p_providers) as p (provider)
+    union all
+    select head.provider, (select max(h.priority) from thread_operations h
+                            where h.ready_at is not null and h.provider = head.provider and h.priority < head.priority)
+      from head where head.priority is not null
+  )
+  select array_agg(distinct coalesce(priority, 0::smallint) order by coalesce(priority, 0::smallint) desc) from head
+$$;
+
+-- Takes the oldest ready heads of these providers, highest priority first, into at most p_free slots.
+-- p_floors: for each priority, no live mark lies below it as far as the caller knows, so the scan need
+-- not pass the dead index entries there; null looks at everything. floors are those for the next time;
+-- met counts the heads it found, claimed or not.
+create function claim_heads(
+  p_dispatcher text, p_free integer, p_providers text[], p_default_provider text, p_priorities smallint[], p_floors timestamptz[],
+  out claimed text[], out met integer, out floors timestamptz[])
+language plpgsql as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_nth integer;
+  v_heads bigint[] := '{}';
+  v_found bigint[];
+  v_oldest timestamptz;
+  v_id bigint;
+  v_stale text[];
+begin
+  floors := p_floors;
+  begin
+    for v_nth in 1..cardinality(p_priorities) loop
+      -- The order by and limit stand below the lock: rows that somebody holds do not count.
+      select array_agg(head.id order by head.ready_at, head.id), min(head.ready_at) into v_found, v_oldest
+        from unnest(p_providers) as p (provider)
+       cross join lateral (
+         select h.id, h.ready_at from thread_operations h
+          where h.ready_at is not null and h.provider = p.provider and h.priority = p_priorities[v_nth]
+            and h.ready_at >= coalesce(p_floors[v_nth], '-infinity') and h.ready_at <= v_now
+          order by h.ready_at, h.id limit p_free
+            for update skip locked) as head;
+      -- A transaction that marked itself a second ago may commit only now.
+      floors[v_nth] := coalesce(v_oldest, v_now) - interval '1 second';
+      v_heads := (v_heads || coalesce(v_found, '{}'))[:p_free];
+      exit when cardinality(v_heads) = p_free;
+    end loop;
+    if v_heads <> '{}' then
+      perform create_missing_threads(v_heads, p_default_provider);
+      claimed := start_operations(p_dispatcher, v_heads, p_default_provider);
+    end if;
+  exception when unique_violation or deadlock_detected or lock_not_available then
+    -- One of them met somebody else's transaction. One by one, so that only that one waits.
+    claimed := null;
+    perform set_config('lock_timeout', '1ms', true);
+    foreach v_id in array v_heads loop
+      begin
+        if exists (select from thread_operations o
+                    where o.id = v_id and o.status = 'pending' and o.ready_at <= v_now for update skip locked) then
+          perform create_missing_threads(array[v_id], p_default_provider);
+          claimed := claimed || start_operations(p_dispatcher, array[v_id], p_default_provider);
+        end if;
+      exception when unique_violation or deadlock_detected or lock_not_available then
+        update thread_operations o set ready_at = clock_timestamp() + interval '250 milliseconds'
+         where o.id = (select l.id from thread_operations l where l.id = v_id and l.status = 'pending' for update skip locked);
+      end;
+    end loop;
+    perform set_config('lock_timeout', '20ms', true);
+  end;
+  met := cardinality(v_heads);
+
+  if coalesce(cardinality(claimed), 0) < met then
+    -- Marks on operations that are not the first of their line (two overlapping inserts both saw an
+    -- empty one): take them off, and make sure that the first has its own.
+    with stale as (
+      update thread_operations o set ready_at = null
+       where o.id = any (array(select l.id from thread_operations l where l.id = any (v_heads) for update skip locked))
+         and o.status = 'pending' and o.ready_at is not null
+         and o.id <> (select f.id from thread_operations f
+                       where f.thread_id = o.thread_id and f.finished_at is null order by f.place limit 1)
+      returning o.thread_id
+    )
+    select array_agg(distinct s.thread_id) into v_stale from stale s;
+    if v_stale is not null then
+      perform mark_heads((next_in_line(v_stale)).waiting);
+    end if;
+  end if;
+end $$;
