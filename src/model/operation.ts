@@ -44,8 +44,4 @@ export const transitions: Record<OperationStatus, readonly OperationStatus[]> = 
   cancelled: [],
 }
 
-/** The operation holds its thread: nothing else of the line may be active beside it. */
-export const activeStatuses = ['processing', 'requires_action'] as const
-export const finalStatuses = ['completed', 'failed', 'cancelled'] as const
-
 export const isFinal = (status: OperationStatus): boolean => transitions[status].length === 0

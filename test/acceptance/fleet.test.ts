@@ -5,8 +5,9 @@ import { expect } from 'vitest'
 import { startEmulator } from '../../src/emulator/index.ts'
 import { test } from '../support/database.ts'
 import { expectHealthy } from '../support/healthy.ts'
+import { Random } from '../support/random.ts'
 import { waitFor } from '../support/wait-for.ts'
-import { brokenPromises, seededRandom, writeAtRandom } from './writers.ts'
+import { brokenPromises, writeAtRandom } from './writers.ts'
 
 const main = resolve(import.meta.dirname, '../../src/cli/main.ts')
 const seed = Number(process.env.SEED ?? Date.now() % 1_000_000)
@@ -45,7 +46,7 @@ test(`three dispatcher processes carry out what ten connections write at random,
     threads,
     writers: 10,
     transactions: 25,
-    random: seededRandom(seed),
+    random: new Random(seed),
   })
   await waitFor(
     async () =>

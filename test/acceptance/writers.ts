@@ -1,4 +1,5 @@
 import pg from 'pg'
+import type { Random } from '../support/random.ts'
 
 /** What a writer sent, and what it saw of it, on one clock that counts up with each event of any writer. */
 export type Sent = {
@@ -15,17 +16,6 @@ export type Sent = {
 
 const isolations = ['read committed', 'repeatable read', 'serializable'] as const
 
-/** Numbers from 0 to 1 that the same seed repeats (mulberry32). */
-export function seededRandom(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let t = Math.imul(state ^ (state >>> 15), 1 | state)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
-  }
-}
-
 /**
  * `writers` connections, each sending `transactions` transactions of random length, isolation and
  * outcome (commit, roll back, roll back to a savepoint) with operations of mixed kinds.
@@ -35,17 +25,16 @@ export async function writeAtRandom(options: {
   threads: readonly string[]
   writers: number
   transactions: number
-  random: () => number
+  random: Random
 }): Promise<Sent[]> {
   const { threads, random } = options
   const sent: Sent[] = []
   let clock = 0
   let transactions = 0
-  const pick = <T>(from: readonly T[]): T => from[Math.floor(random() * from.length)] as T
 
   async function insert(client: pg.Client, transaction: number): Promise<Sent> {
-    const text = `m${sent.length}-${Math.floor(random() * 1e9)}`
-    const [operation, data] = pick([
+    const text = `m${sent.length}-${random.below(1e9)}`
+    const [operation, data] = random.of([
       ['add_message', { message: text }],
       ['add_message_and_run', { message: text, model: 'gpt-4o', assistant_id: 'asst_test' }],
       ['update_thread', { metadata: { seen: text } }],
@@ -53,7 +42,7 @@ export async function writeAtRandom(options: {
     const insertBegan = ++clock
     const row: Sent = {
       id: 0,
-      thread: pick(threads),
+      thread: random.of(threads),
       operation,
       text: operation === 'update_thread' ? null : text,
       transaction,
@@ -73,17 +62,17 @@ export async function writeAtRandom(options: {
     const transaction = ++transactions
     const kept: Sent[] = []
     try {
-      await client.query(`begin isolation level ${pick(isolations)}`)
-      if (random() < 0.3) await client.query('select count(*) from threads') // takes the snapshot now
-      const length = 1 + Math.floor(random() * 5)
+      await client.query(`begin isolation level ${random.of(isolations)}`)
+      if (random.chance(0.3)) await client.query('select count(*) from threads') // takes the snapshot now
+      const length = 1 + random.below(5)
       for (let i = 0; i < length; i++) {
         await client.query('savepoint s')
         const row = await insert(client, transaction)
-        if (random() < 0.1) await client.query('rollback to savepoint s')
+        if (random.chance(0.1)) await client.query('rollback to savepoint s')
         else kept.push(row)
-        if (random() < 0.3) await client.query('select pg_sleep($1)', [random() * 0.03])
+        if (random.chance(0.3)) await client.query('select pg_sleep($1)', [random.next() * 0.03])
       }
-      if (random() < 0.15) {
+      if (random.chance(0.15)) {
         await client.query('rollback')
         return
       }

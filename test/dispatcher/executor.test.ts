@@ -1,8 +1,8 @@
 import type pg from 'pg'
 import { describe, expect } from 'vitest'
-import { withTransaction } from '../operations/held-row.ts'
 import { runsPath, startLine, who } from '../operations/line.ts'
 import { test } from '../support/database.ts'
+import { withTransaction } from '../support/transaction.ts'
 
 const events = (log: Array<Record<string, unknown>>) =>
   log.filter(({ operation_id }) => operation_id !== undefined)

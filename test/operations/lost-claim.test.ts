@@ -1,7 +1,7 @@
 import type pg from 'pg'
 import { describe, expect } from 'vitest'
 import { test } from '../support/database.ts'
-import { withTransaction } from './held-row.ts'
+import { withTransaction } from '../support/transaction.ts'
 import { messagesPath, runsPath, startLine, who } from './line.ts'
 
 /** Gives a claim to a dispatcher that is gone at once: the next sweep gives it back. */

@@ -2,8 +2,8 @@ import type pg from 'pg'
 import { describe, expect } from 'vitest'
 import { settleAndClaim } from '../../src/store/claim.ts'
 import { type Fence, noteThread } from '../../src/store/threads.ts'
-import { withTransaction } from '../operations/held-row.ts'
 import { test } from '../support/database.ts'
+import { withTransaction } from '../support/transaction.ts'
 import { waitFor } from '../support/wait-for.ts'
 
 const never = new AbortController().signal

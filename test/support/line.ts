@@ -1,5 +1,6 @@
 import pg from 'pg'
 import type { OperationStatus } from '../../src/model/operation.ts'
+import { withTransaction } from './transaction.ts'
 
 /** What a statement can run on: a pool, or a connection with a transaction of its own. */
 type Database = pg.Pool | pg.ClientBase
@@ -74,23 +75,11 @@ export async function moveTo(
 }
 
 /** A transaction with the rights of the line's own functions. */
-export async function asLine<T>(
-  pool: pg.Pool,
-  work: (client: pg.PoolClient) => Promise<T>,
-): Promise<T> {
-  const client = await pool.connect()
-  try {
-    await client.query('begin')
+export function asLine<T>(pool: pg.Pool, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+  return withTransaction(pool, async (client) => {
     await client.query(
       `select set_config('inturn.line', 'on', true), set_config('inturn.actor', 'd1', true)`,
     )
-    const result = await work(client)
-    await client.query('commit')
-    return result
-  } catch (error) {
-    await client.query('rollback')
-    throw error
-  } finally {
-    client.release()
-  }
+    return work(client)
+  })
 }

@@ -34,7 +34,8 @@ end $$;
 -- Whoever cancels a waiting head by a plain UPDATE moves its line on.
 create function move_on_after_cancel() returns trigger language plpgsql security definer
   set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
-  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_incremental_sort = off set enable_hashjoin = off set enable_mergejoin = off
+  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_incremental_sort = off
+  set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
   v_threads text[];

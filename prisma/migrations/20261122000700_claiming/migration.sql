@@ -72,6 +72,7 @@ declare
   v_oldest timestamptz;
   v_id bigint;
   v_stale text[];
+  v_patience text;
 begin
   floors := p_floors;
   begin
@@ -97,6 +98,7 @@ begin
   exception when unique_violation or deadlock_detected or lock_not_available then
     -- One of them met somebody else's transaction. One by one, so that only that one waits.
     claimed := null;
+    v_patience := current_setting('lock_timeout');
     perform set_config('lock_timeout', '1ms', true);
     foreach v_id in array v_heads loop
       begin
@@ -110,7 +112,7 @@ begin
          where o.id = (select l.id from thread_operations l where l.id = v_id and l.status = 'pending' for update skip locked);
       end;
     end loop;
-    perform set_config('lock_timeout', '20ms', true);
+    perform set_config('lock_timeout', v_patience, true);
   end;
   met := cardinality(v_heads);
 

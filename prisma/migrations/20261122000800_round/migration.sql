@@ -8,8 +8,9 @@
 
 -- One round of a dispatcher. p_threads are the lines to move on: those of the operations it settles, and
 -- those it emptied before and looks at again. p_priorities and p_floors as in claim_heads, null looks
--- them up anew; p_awake takes back that the dispatcher sleeps. claimed is a JSON array of what it holds now; emptied are those of p_threads where
--- nobody waits; oldest_xid and next_xid bound the transactions that were open when it looked.
+-- them up anew; p_awake takes back that the dispatcher sleeps. claimed is a JSON array of what it holds
+-- now; emptied are those of p_threads where nobody waits; oldest_xid and next_xid bound the transactions
+-- that were open when it looked.
 create function settle_and_claim(
   p_dispatcher text, p_ids bigint[], p_outcomes jsonb, p_threads text[], p_free integer, p_providers text[],
   p_default_provider text, p_priorities smallint[], p_floors timestamptz[], p_awake boolean,
@@ -17,7 +18,8 @@ create function settle_and_claim(
   out claimed text, out full_house boolean, out priorities smallint[], out floors timestamptz[])
 language plpgsql security definer
   set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
-  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_incremental_sort = off set enable_hashjoin = off set enable_mergejoin = off
+  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_incremental_sort = off
+  set enable_hashjoin = off set enable_mergejoin = off
   set enable_material = off set jit = off set lock_timeout = '20ms'
 as $$
 declare

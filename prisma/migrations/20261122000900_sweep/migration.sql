@@ -6,7 +6,8 @@
 create function sweep_lines(p_dispatcher text, p_after text, p_limit integer, out last_thread text, out seen integer, out marked integer)
 language plpgsql security definer
   set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
-  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_incremental_sort = off set enable_hashjoin = off set enable_mergejoin = off
+  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_incremental_sort = off
+  set enable_hashjoin = off set enable_mergejoin = off
   set enable_material = off set jit = off set lock_timeout = '20ms'
 as $$
 declare

@@ -4,7 +4,8 @@
 -- is still held is passed over without counting, so that one transaction does not hide what others hold.
 create function settle_noted(p_limit integer) returns integer language plpgsql security definer
   set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
-  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_incremental_sort = off set enable_hashjoin = off set enable_mergejoin = off
+  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_incremental_sort = off
+  set enable_hashjoin = off set enable_mergejoin = off
   set enable_material = off set jit = off set lock_timeout = '20ms'
 as $$
 declare
@@ -44,7 +45,8 @@ $$;
 -- back: it is done.
 create function release_lost_operations(p_dispatcher text, p_lease_ms integer, p_held bigint[]) returns bigint[] language plpgsql security definer
   set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
-  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_incremental_sort = off set enable_hashjoin = off set enable_mergejoin = off
+  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_incremental_sort = off
+  set enable_hashjoin = off set enable_mergejoin = off
   set enable_material = off set jit = off set lock_timeout = '20ms'
 as $$
 declare
@@ -89,7 +91,8 @@ end $$;
 -- Gives back claims for which no provider call has begun. Nothing failed, so it does not count as a failure.
 create function give_back_operations(p_dispatcher text, p_ids bigint[], p_attempts integer[]) returns bigint[] language plpgsql security definer
   set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
-  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_incremental_sort = off set enable_hashjoin = off set enable_mergejoin = off
+  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_incremental_sort = off
+  set enable_hashjoin = off set enable_mergejoin = off
   set enable_material = off set jit = off set lock_timeout = '20ms'
 as $$
 declare
