@@ -27,11 +27,39 @@ create table dispatchers (
   concurrency integer not null,
   providers text[] not null,
   asleep boolean default false not null,
+  direct boolean default false not null,
   started_at timestamp(6) with time zone default clock_timestamp() not null,
   beat_at timestamp(6) with time zone default clock_timestamp() not null,
   constraint dispatchers_pkey PRIMARY KEY (id)
 ) with (fillfactor=50);
 CREATE INDEX dispatchers_asleep ON public.dispatchers USING btree (id) WHERE asleep;
+
+create table lane_runs (
+  operation_id bigint not null,
+  provider text not null,
+  key text not null,
+  model text not null,
+  since timestamp(6) with time zone default clock_timestamp() not null,
+  constraint lane_runs_pkey PRIMARY KEY (operation_id)
+);
+CREATE INDEX runs_of_a_lane ON public.lane_runs USING btree (provider, key, model);
+
+create table lanes (
+  provider text not null,
+  key text not null,
+  model text default ''::text not null,
+  max_runs integer,
+  paused_at timestamp(6) with time zone,
+  paused_until timestamp(6) with time zone,
+  reason text,
+  strikes integer default 0 not null,
+  probed_at timestamp(6) with time zone,
+  created_at timestamp(6) with time zone default clock_timestamp() not null,
+  updated_at timestamp(6) with time zone default clock_timestamp() not null,
+  constraint lane_max_runs_is_at_least_1 CHECK ((max_runs >= 1)),
+  constraint lane_provider_is_known CHECK ((provider = ANY (ARRAY['responses'::text, 'assistants'::text]))),
+  constraint lanes_pkey PRIMARY KEY (provider, key, model)
+);
 
 create table operation_events (
   id bigint generated always as identity not null,
@@ -45,6 +73,7 @@ create table operation_events (
   code text,
   run_id text,
   retry_at timestamp(6) with time zone,
+  detail jsonb,
   at timestamp(6) with time zone default clock_timestamp() not null,
   constraint operation_events_pkey PRIMARY KEY (thread_id, operation_id, id)
 );
@@ -64,6 +93,7 @@ create table thread_operations (
   status text default 'pending'::text not null,
   priority smallint default 0 not null,
   idempotency_key text,
+  retry jsonb,
   place bigint default 0 not null,
   turn bigint,
   provider text default ''::text not null,
@@ -97,10 +127,13 @@ create table threads (
   last_item_id text,
   last_turn bigint default 0 not null,
   metadata jsonb default '{}'::jsonb not null,
+  on_failure text default 'continue'::text not null,
+  resumed_turn bigint default 0 not null,
   closed_at timestamp(6) with time zone,
   created_at timestamp(6) with time zone default clock_timestamp() not null,
   updated_at timestamp(6) with time zone default clock_timestamp() not null,
   constraint thread_id_has_1_to_255_characters CHECK (((length(id) >= 1) AND (length(id) <= 255))),
+  constraint thread_on_failure_is_known CHECK ((on_failure = ANY (ARRAY['continue'::text, 'halt'::text, 'cancel_rest'::text]))),
   constraint thread_provider_is_known CHECK ((provider = ANY (ARRAY['responses'::text, 'assistants'::text]))),
   constraint threads_pkey PRIMARY KEY (id)
 ) with (fillfactor=80);
@@ -457,6 +490,12 @@ begin
   return null;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.never()
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+AS $function$ select timestamptz '9999-01-01 00:00:00+00' $function$;
+
 CREATE OR REPLACE FUNCTION public.next_in_line(p_threads text[], OUT waiting bigint[], OUT empty text[], OUT somebody_waits boolean)
  RETURNS record
  LANGUAGE sql
@@ -482,7 +521,7 @@ CREATE OR REPLACE FUNCTION public.note_progress(p_dispatcher text, p_id bigint, 
 AS $function$
 begin
   update thread_operations o
-     set intent = p_intent, progress = coalesce(o.progress, '{}') || coalesce(p_progress, '{}')
+     set intent = jsonb_build_object('at', clock_timestamp()) || p_intent, progress = coalesce(o.progress, '{}') || coalesce(p_progress, '{}')
    where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts;
   return found;
 end $function$;
@@ -523,12 +562,14 @@ begin
   -- Reads the new rows only (the guard left the old status in prev_status): joining the old and the
   -- new transition table would be quadratic.
   insert into operation_events
-    (operation_id, thread_id, from_status, to_status, turn, attempt, actor, code, run_id, retry_at)
+    (operation_id, thread_id, from_status, to_status, turn, attempt, actor, code, run_id, retry_at, detail)
   select n.id, n.thread_id, n.prev_status, n.status, n.turn, n.attempts,
          case when current_setting('inturn.line', true) = 'on' then current_setting('inturn.actor') else session_actor() end,
          case when n.status not in ('processing', 'completed') then n.error ->> 'code' end,
          n.progress ->> 'run_id',
-         case when n.status = 'pending' then n.ready_at end
+         case when n.status = 'pending' then n.ready_at end,
+         -- The message may quote what was said.
+         case when n.status not in ('processing', 'completed') then nullif(n.error - 'code' - 'message', '{}') end
     from new_rows n
    where n.prev_status is not null;
   return null;
@@ -826,7 +867,8 @@ begin
              result = coalesce(p_outcomes -> o.id::text -> 'result', o.result),
              error = p_outcomes -> o.id::text -> 'error',
              failures = o.failures + coalesce((p_outcomes -> o.id::text ->> 'failures')::integer, 0),
-             ready_at = clock_timestamp() + (p_outcomes -> o.id::text ->> 'retry_ms')::integer * interval '1 millisecond',
+             ready_at = case when (p_outcomes -> o.id::text ->> 'held')::boolean then never()
+                             else clock_timestamp() + (p_outcomes -> o.id::text ->> 'retry_ms')::integer * interval '1 millisecond' end,
              finished_at = case when p_outcomes -> o.id::text ->> 'status' <> 'pending' then clock_timestamp() end,
              claimed_by = null
        where o.id = any (v_free)
@@ -876,8 +918,9 @@ begin
        and o.status = 'pending'
        and o.id = (select f.id from thread_operations f
                     where f.thread_id = o.thread_id and f.finished_at is null order by f.place limit 1)
-    returning o.id, o.thread_id, o.operation, o.data, o.turn, o.attempts, o.failures, o.provider, o.intent, o.progress,
-              t.provider_thread_id, t.last_item_id
+    returning o.id, o.thread_id, o.operation, o.data, o.retry, o.turn, o.attempts, o.failures, o.provider, o.intent, o.progress,
+              t.provider_thread_id, t.last_item_id, clock_timestamp() as claimed_at,
+              extract(epoch from clock_timestamp() - (o.intent ->> 'at')::timestamptz) * 1000 as intent_age_ms
   )
   select array_agg(row_to_json(s)::text) into v_started from started s;
   return v_started;

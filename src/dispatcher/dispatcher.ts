@@ -1,40 +1,17 @@
 import { setImmediate as nextTick } from 'node:timers/promises'
 import type pg from 'pg'
-import type { Logger } from 'pino'
-import type { ProviderName } from '../model/thread.ts'
 import { type ClaimedOperation, type RoundResult, settleAndClaim } from '../store/claim.ts'
 import { sayAsleep } from '../store/dispatchers.ts'
 import { giveBackOperations } from '../store/release.ts'
 import { EmptiedLines } from './emptied-lines.ts'
-import type { Execute } from './executor.ts'
 import { HeadSearch } from './head-search.ts'
 import { HeldClaims } from './held-claims.ts'
 import { Lease } from './lease.ts'
+import type { DispatcherOptions } from './options.ts'
 import { Sweeper } from './recovery.ts'
 import { WakeUp } from './wake-up.ts'
 
 export type { Claim } from './held-claims.ts'
-
-export type DispatcherOptions = {
-  pool: pg.Pool
-  execute: Execute
-  /** Operations executed at once, each of another thread. */
-  concurrency: number
-  /** Providers that this dispatcher has settings for; operations of others are left to those who have. */
-  providers: readonly ProviderName[]
-  /** Provider of threads that name none. */
-  defaultProvider: ProviderName
-  /** Longest sleep between two looks at the heads, in milliseconds. */
-  pollMs: number
-  heartbeatMs: number
-  /** A dispatcher silent for longer than this has lost what it held, in milliseconds. */
-  leaseMs: number
-  /** Pause between two sweeps for lines that nobody marked, in milliseconds. */
-  sweepMs: number
-  /** How long `stop` waits for running operations, in milliseconds. */
-  shutdownMs: number
-  log: Logger
-}
 
 /** A pooler in transaction mode gave us another session: `invalid_sql_statement_name`, `duplicate_prepared_statement`. */
 const lostPreparedStatement = new Set(['26000', '42P05'])
@@ -197,6 +174,7 @@ export class Dispatcher {
       })
       this.#search.after(look, result)
       this.#claims.settled(settlements)
+      for (const { operation } of settlements) this.#options.onPoint?.('after_settle', operation)
     } catch (error) {
       this.#claims.notSettled(settlements)
       if (lostPreparedStatement.has((error as { code?: string }).code ?? '')) this.#prepared = false

@@ -2,6 +2,7 @@ import type pg from 'pg'
 import type { Logger } from 'pino'
 import { z } from 'zod'
 import type { Outcome } from '../model/outcome.ts'
+import type { OnPoint } from '../model/point.ts'
 import type { ProviderName } from '../model/thread.ts'
 import type { OperationContext } from '../operations/context.ts'
 import { ClaimLost, Journal, OutcomeUnknown } from '../operations/journal.ts'
@@ -25,6 +26,7 @@ export type ExecutorOptions = {
   callTimeoutMs: number
   retry: RetryLimits
   log: Logger
+  onPoint?: OnPoint
   /** Messages and answers may appear in the log. Default false. */
   logContent?: boolean
 }
@@ -37,12 +39,14 @@ export function createExecutor(options: ExecutorOptions): Execute {
   return async (claim) => {
     const log = operationLog(options.log, claim.operation, options.logContent ?? false)
     log.started()
+    options.onPoint?.('claimed', claim.operation)
     const outcome = await perform(claim, options).catch((error: unknown) => {
       if (error instanceof ClaimLost || claim.signal.aborted) return null
       if (!isExpected(error)) log.unexpected(error)
       return outcomeOf(error, claim, options.retry)
     })
     log.ended(outcome)
+    options.onPoint?.('before_settle', claim.operation)
     return outcome
   }
 }
@@ -62,7 +66,7 @@ function contextOf(
   claim: Claim,
   data: unknown,
   provider: Provider,
-  { pool, callTimeoutMs }: ExecutorOptions,
+  { pool, callTimeoutMs, onPoint }: ExecutorOptions,
 ): OperationContext {
   const { operation, dispatcherId, signal } = claim
   // An earlier attempt has sent something already.
@@ -75,7 +79,14 @@ function contextOf(
     data,
     provider,
     call: { signal, timeoutMs: callTimeoutMs },
-    journal: new Journal(operation, { pool, dispatcherId, signal, onSend }),
+    journal: new Journal(operation, {
+      pool,
+      dispatcherId,
+      signal,
+      timeoutMs: callTimeoutMs,
+      onPoint,
+      onSend,
+    }),
     pool,
   }
 }

@@ -3,6 +3,7 @@ import { listen } from '../db/listen.ts'
 import { createPool } from '../db/pool.ts'
 import { requireMigrated } from '../db/require-migrated.ts'
 import type { Logger } from '../log.ts'
+import type { OnPoint } from '../model/point.ts'
 import type { ProviderName } from '../model/thread.ts'
 import { createProviders } from '../provider/registry.ts'
 import { Dispatcher } from './dispatcher.ts'
@@ -22,6 +23,7 @@ export type RunningDispatcher = {
 export async function startDispatcher(
   config: Config & { databaseUrl: string },
   log: Logger,
+  { onPoint }: { onPoint?: OnPoint } = {},
 ): Promise<RunningDispatcher> {
   const { databaseUrl, schema, concurrency, provider: defaultProvider } = config
   await requireMigrated({ databaseUrl, schema })
@@ -37,6 +39,7 @@ export async function startDispatcher(
     providers: createProviders(config.providers),
     callTimeoutMs: config.callTimeoutMs,
     retry: { ...defaultBackoff, maxAttempts: config.maxAttempts },
+    onPoint,
     log,
     logContent: config.logContent,
   })
@@ -46,6 +49,7 @@ export async function startDispatcher(
     execute,
     providers: served,
     defaultProvider,
+    onPoint,
     log,
   })
   await dispatcher.start().catch(async (error) => {

@@ -9,6 +9,14 @@ export type Failure = {
   provider_status?: number
   /** The provider's request id, to quote to its support. */
   request_id?: string
+  /** The call whose outcome is not known, e.g. `start_run`. */
+  call?: string
+  /** By when that call must show at the provider if it took effect: its deadline and the settle time (ISO 8601). */
+  settles_at?: string
+  /** The run of somebody else that holds the provider thread; null where the provider does not name it. */
+  foreign_run_id?: string | null
+  /** What rests or is full: `key/model`. */
+  lane?: string
 }
 
 /** What `thread_operations.result` holds for people who read it with SQL. */
@@ -33,4 +41,6 @@ export type Outcome =
       /** False while waiting for something that is not the operation's fault: a foreign run, a rate limit. */
       burnsAttempt: boolean
     }
+  /** Goes back to the head of its line and waits there until an operator resumes or cancels it. */
+  | { status: 'held'; error: Failure }
   | { status: 'failed' | 'cancelled'; error: Failure; result?: OperationResult }

@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import { InturnError } from '../errors.ts'
+import type { OnPoint, Point } from '../model/point.ts'
 import { ProviderError } from '../provider/provider-error.ts'
 import type { ClaimedOperation, Intent, Progress } from '../store/claim.ts'
 import { noteProgress } from '../store/release.ts'
@@ -28,6 +29,9 @@ export type JournalOptions = {
   pool: pg.Pool
   dispatcherId: string
   signal: AbortSignal
+  /** Deadline of a call, in milliseconds. */
+  timeoutMs: number
+  onPoint?: OnPoint
   /** Called before the first intent is written. */
   onSend: () => void
 }
@@ -39,6 +43,7 @@ export type JournalOptions = {
 export class Journal {
   readonly #operation: ClaimedOperation
   readonly #options: JournalOptions
+  readonly #startedAt = performance.now()
   #progress: Progress
   #unresolved: Intent | null
 
@@ -69,10 +74,13 @@ export class Journal {
   /** Sends something that must not be sent twice; the caller notes what came of it. */
   async send<T>(call: string, after: string | null, work: () => Promise<T>): Promise<T> {
     this.#options.onSend()
-    const intent = { call, after, at: new Date().toISOString() }
-    await this.#write(intent, {})
+    this.reach('before_intent')
+    await this.#write({ call, after, timeout_ms: this.#options.timeoutMs }, {})
+    this.reach('before_send')
     try {
-      return await work()
+      const answer = await work()
+      this.reach('after_send')
+      return answer
     } catch (error) {
       if (error instanceof ProviderError) await this.#afterError(error)
       throw error
@@ -83,12 +91,18 @@ export class Journal {
   async note(progress: Progress): Promise<void> {
     this.#unresolved = null
     await this.#write(null, progress)
+    this.reach('after_note')
   }
 
   async noteThread(facts: ThreadFacts): Promise<void> {
     const { pool, dispatcherId, signal } = this.#options
     const { id, attempts, thread_id } = this.#operation
     await noteThread(pool, { dispatcherId, id, attempts, thread_id }, facts, signal)
+    this.reach('after_thread_note')
+  }
+
+  reach(point: Point): void {
+    this.#options.onPoint?.(point, this.#operation)
   }
 
   /** Somebody adds to the provider thread what we do not know: the next operation looks itself. */
@@ -101,8 +115,9 @@ export class Journal {
    * behind: throws `OutcomeUnknown` before.
    */
   giveTimeToSettle(intent: Intent, settleMs: number): void {
-    const ageMs = Date.now() - Date.parse(intent.at)
-    const restMs = settleMs - ageMs
+    const { intent_age_ms } = this.#operation
+    const ageMs = (intent_age_ms ?? 0) + performance.now() - this.#startedAt
+    const restMs = intent.timeout_ms + settleMs - ageMs
     if (restMs > 0) throw new OutcomeUnknown(intent, Math.min(restMs, Math.max(250, ageMs / 2)))
   }
 

@@ -27,7 +27,10 @@ export async function runOnce(
   const lost = await findLostRun(context, threadId, placedId ?? after)
   if (lost) return lost
   const request = message && !placedId ? { message, parameters } : { parameters }
-  const onStarted = (run_id: string) => journal.note({ run_id, after })
+  const onStarted = (run_id: string) => {
+    journal.reach('run_named')
+    return journal.note({ run_id, after })
+  }
   return journal.send('start_run', after, () =>
     provider.startRun(threadId, request, tagOf(context), onStarted, call),
   )

@@ -1,10 +1,21 @@
 import type pg from 'pg'
 import type { OperationKind } from '../model/operation.ts'
 import type { Outcome } from '../model/outcome.ts'
+import type { RetryPolicy } from '../model/retry.ts'
 import type { ProviderName } from '../model/thread.ts'
 
 /** What a dispatcher was about to send when it wrote this down; of unknown outcome until progress says more. */
-export type Intent = { call: string; after: string | null; at: string }
+export type Intent = {
+  call: string
+  /** Newest provider item known before the call; null: there was none. */
+  after: string | null
+  /** Deadline of the call, in milliseconds. */
+  timeout_ms: number
+  /** By the database's clock, which writes it; left out when the intent is new. */
+  at?: string
+  /** An operator has said that the call took no effect: where nothing is found of it, it is sent again at once. */
+  resend?: boolean
+}
 
 /** What is known to exist at the provider for this operation. */
 export type Progress = {
@@ -34,6 +45,12 @@ export type ClaimedOperation = {
   progress: Progress | null
   provider_thread_id: string | null
   last_item_id: string | null
+  /** The caller's own retry policy. */
+  retry: RetryPolicy | null
+  /** When this claim began, by the database's clock (ISO 8601). */
+  claimed_at: string
+  /** Age of the intent at that moment, in milliseconds by the database's clock; null: there is no intent. */
+  intent_age_ms: number | null
 }
 
 export type Settlement = { operation: ClaimedOperation; outcome: Outcome }
@@ -120,7 +137,9 @@ function outcomesById(settlements: readonly Settlement[]): string {
               failures: outcome.burnsAttempt ? 1 : 0,
               retry_ms: Math.min(Math.ceil(outcome.delayMs), longestPauseMs),
             }
-          : { ...outcome, attempts },
+          : outcome.status === 'held'
+            ? { attempts, status: 'pending', error: outcome.error, held: true }
+            : { ...outcome, attempts },
       ]),
     ),
   )

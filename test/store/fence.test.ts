@@ -111,7 +111,7 @@ describe('what is released', () => {
     const { id } = await insertRow(pool, thread)
     const claimed = await d1.claimOnly()
     await writer.query('commit')
-    const intent = { call: 'create_run', after: null, at: 'now' }
+    const intent = { call: 'create_run', after: null, timeout_ms: 1_000, at: 'now' }
     await noteProgress(pool, 'd1', claimed, intent, { run_id: 'run_1' })
     await fallSilent(pool, 'd1')
     expect(await releaseLostOperations(pool, 'd2', shortLease, [])).toEqual([id])

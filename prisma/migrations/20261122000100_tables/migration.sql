@@ -9,11 +9,14 @@ create table threads (
   last_item_id        text,
   last_turn           bigint not null default 0,
   metadata            jsonb not null default '{}',
+  on_failure          text not null default 'continue',
+  resumed_turn        bigint not null default 0,
   closed_at           timestamptz(6),
   created_at          timestamptz(6) not null default clock_timestamp(),
   updated_at          timestamptz(6) not null default clock_timestamp(),
   constraint thread_id_has_1_to_255_characters check (length(id) between 1 and 255),
-  constraint thread_provider_is_known check (provider in ('responses', 'assistants'))
+  constraint thread_provider_is_known check (provider in ('responses', 'assistants')),
+  constraint thread_on_failure_is_known check (on_failure in ('continue', 'halt', 'cancel_rest'))
 ) with (fillfactor = 80);
 
 create sequence thread_operations_id_seq as bigint;
@@ -28,6 +31,7 @@ create table thread_operations (
   status           text not null default 'pending',
   priority         smallint not null default 0,
   idempotency_key  text,
+  retry            jsonb,
   place            bigint not null default 0,
   turn             bigint,
   provider         text not null default '',
@@ -84,6 +88,7 @@ create table operation_events (
   code          text,
   run_id        text,
   retry_at      timestamptz(6),
+  detail        jsonb,
   at            timestamptz(6) not null default clock_timestamp(),
   -- One index for the story of a thread, of an operation, and their identity: the ledger is written often.
   primary key (thread_id, operation_id, id)
@@ -111,10 +116,37 @@ create table dispatchers (
   concurrency  integer not null,
   providers    text[] not null,
   asleep       boolean not null default false,
+  direct       boolean not null default false,
   started_at   timestamptz(6) not null default clock_timestamp(),
   beat_at      timestamptz(6) not null default clock_timestamp()
 ) with (fillfactor = 50);
 create index dispatchers_asleep on dispatchers (id) where asleep;
+
+create table lanes (
+  provider      text not null,
+  key           text not null,
+  model         text not null default '',
+  max_runs      integer,
+  paused_at     timestamptz(6),
+  paused_until  timestamptz(6),
+  reason        text,
+  strikes       integer not null default 0,
+  probed_at     timestamptz(6),
+  created_at    timestamptz(6) not null default clock_timestamp(),
+  updated_at    timestamptz(6) not null default clock_timestamp(),
+  primary key (provider, key, model),
+  constraint lane_provider_is_known check (provider in ('responses', 'assistants')),
+  constraint lane_max_runs_is_at_least_1 check (max_runs >= 1)
+);
+
+create table lane_runs (
+  operation_id  bigint primary key,
+  provider      text not null,
+  key           text not null,
+  model         text not null,
+  since         timestamptz(6) not null default clock_timestamp()
+);
+create index runs_of_a_lane on lane_runs (provider, key, model);
 
 create table assistants (
   id            text primary key,

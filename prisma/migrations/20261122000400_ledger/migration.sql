@@ -6,12 +6,14 @@ begin
   -- Reads the new rows only (the guard left the old status in prev_status): joining the old and the
   -- new transition table would be quadratic.
   insert into operation_events
-    (operation_id, thread_id, from_status, to_status, turn, attempt, actor, code, run_id, retry_at)
+    (operation_id, thread_id, from_status, to_status, turn, attempt, actor, code, run_id, retry_at, detail)
   select n.id, n.thread_id, n.prev_status, n.status, n.turn, n.attempts,
          case when current_setting('inturn.line', true) = 'on' then current_setting('inturn.actor') else session_actor() end,
          case when n.status not in ('processing', 'completed') then n.error ->> 'code' end,
          n.progress ->> 'run_id',
-         case when n.status = 'pending' then n.ready_at end
+         case when n.status = 'pending' then n.ready_at end,
+         -- The message may quote what was said.
+         case when n.status not in ('processing', 'completed') then nullif(n.error - 'code' - 'message', '{}') end
     from new_rows n
    where n.prev_status is not null;
   return null;

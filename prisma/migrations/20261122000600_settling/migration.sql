@@ -1,5 +1,9 @@
 -- Settling: outcomes are recorded by whoever holds the claim, and by nobody else.
 
+-- From when an operation may be served that waits for an operator: not by itself. A date that every
+-- client can read; 'infinity' is none.
+create function never() returns timestamptz language sql immutable parallel safe as $$ select timestamptz '9999-01-01 00:00:00+00' $$;
+
 -- Records outcomes, an object by operation id: {"7": {"attempts": 1, "status": "completed", "result": …}}.
 -- Only the owner of a claim (dispatcher and attempt) can settle it; returns how many came too late and
 -- changed nothing. What a user's transaction holds is noted beside, for anybody to settle later.
@@ -17,7 +21,8 @@ begin
              result = coalesce(p_outcomes -> o.id::text -> 'result', o.result),
              error = p_outcomes -> o.id::text -> 'error',
              failures = o.failures + coalesce((p_outcomes -> o.id::text ->> 'failures')::integer, 0),
-             ready_at = clock_timestamp() + (p_outcomes -> o.id::text ->> 'retry_ms')::integer * interval '1 millisecond',
+             ready_at = case when (p_outcomes -> o.id::text ->> 'held')::boolean then never()
+                             else clock_timestamp() + (p_outcomes -> o.id::text ->> 'retry_ms')::integer * interval '1 millisecond' end,
              finished_at = case when p_outcomes -> o.id::text ->> 'status' <> 'pending' then clock_timestamp() end,
              claimed_by = null
        where o.id = any (v_free)

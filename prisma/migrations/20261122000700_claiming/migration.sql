@@ -35,8 +35,9 @@ begin
        and o.status = 'pending'
        and o.id = (select f.id from thread_operations f
                     where f.thread_id = o.thread_id and f.finished_at is null order by f.place limit 1)
-    returning o.id, o.thread_id, o.operation, o.data, o.turn, o.attempts, o.failures, o.provider, o.intent, o.progress,
-              t.provider_thread_id, t.last_item_id
+    returning o.id, o.thread_id, o.operation, o.data, o.retry, o.turn, o.attempts, o.failures, o.provider, o.intent, o.progress,
+              t.provider_thread_id, t.last_item_id, clock_timestamp() as claimed_at,
+              extract(epoch from clock_timestamp() - (o.intent ->> 'at')::timestamptz) * 1000 as intent_age_ms
   )
   select array_agg(row_to_json(s)::text) into v_started from started s;
   return v_started;

@@ -112,14 +112,15 @@ begin
 end $$;
 
 -- Writes down what a dispatcher is about to send, or what it has learned, while the claim is still its
--- own. False: it is not, and the dispatcher must not go on. Progress is merged into what is known.
+-- own. False: it is not, and the dispatcher must not go on. Progress is merged into what is known. An
+-- intent that comes without a time gets it here: the database's clock counts.
 create function note_progress(p_dispatcher text, p_id bigint, p_attempts integer, p_intent jsonb, p_progress jsonb) returns boolean
 language plpgsql security definer
   set search_path from current set inturn.line = 'on' set lock_timeout = '1s'
 as $$
 begin
   update thread_operations o
-     set intent = p_intent, progress = coalesce(o.progress, '{}') || coalesce(p_progress, '{}')
+     set intent = jsonb_build_object('at', clock_timestamp()) || p_intent, progress = coalesce(o.progress, '{}') || coalesce(p_progress, '{}')
    where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts;
   return found;
 end $$;

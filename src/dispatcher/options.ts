@@ -1,0 +1,27 @@
+import type pg from 'pg'
+import type { Logger } from 'pino'
+import type { OnPoint } from '../model/point.ts'
+import type { ProviderName } from '../model/thread.ts'
+import type { Execute } from './executor.ts'
+
+export type DispatcherOptions = {
+  pool: pg.Pool
+  execute: Execute
+  /** Operations executed at once, each of another thread. */
+  concurrency: number
+  /** Providers that this dispatcher has settings for; operations of others are left to those who have. */
+  providers: readonly ProviderName[]
+  /** Provider of threads that name none. */
+  defaultProvider: ProviderName
+  /** Longest sleep between two looks at the heads, in milliseconds. */
+  pollMs: number
+  heartbeatMs: number
+  /** A dispatcher silent for longer than this has lost what it held, in milliseconds. */
+  leaseMs: number
+  /** Pause between two sweeps for lines that nobody marked, in milliseconds. */
+  sweepMs: number
+  /** How long `stop` waits for running operations, in milliseconds. */
+  shutdownMs: number
+  onPoint?: OnPoint
+  log: Logger
+}
