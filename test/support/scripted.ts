@@ -1,6 +1,7 @@
 import type pg from 'pg'
 import pino from 'pino'
-import { type Claim, Dispatcher, type DispatcherOptions } from '../../src/dispatcher/dispatcher.ts'
+import { type Claim, Dispatcher } from '../../src/dispatcher/dispatcher.ts'
+import type { DispatcherOptions } from '../../src/dispatcher/options.ts'
 import type { Outcome } from '../../src/model/outcome.ts'
 import { completed } from './hand-driven.ts'
 import { test as base } from './own-database.ts'
