@@ -21,7 +21,8 @@ export function emulatorCommand(program: Command): void {
       'after',
       `
 Any key is accepted. GET /emulator/stats counts requests, runs and the conflicts served;
-GET /emulator/threads/:id shows a thread's messages in their true order.
+GET /emulator/threads/:id shows a thread's messages in their true order. GET
+/emulator/requests, /emulator/runs and /emulator/conflicts list what has happened.
 
 A fault is its name, then in any order requests, a probability, how often, and settings:
   --fault reset_after_commit:runs.create:0.1   --fault rate_limit:responses:3x:retryAfter=2

@@ -1,9 +1,5 @@
 /** Measures how long at least one run was being worked on. */
 export class Activity {
-  /** By requests. */
-  runsStarted = 0
-  /** By outsiders. */
-  foreignRunsStarted = 0
   #open = 0
   #since = 0
   #busyMs = 0

@@ -1,5 +1,5 @@
 import type { ServerResponse } from 'node:http'
-import type { Cut } from './faults/request-faults.ts'
+import type { Breaks, Stall } from './faults/request-faults.ts'
 import { requestId } from './ids.ts'
 import type { Reply } from './router.ts'
 import { formatEvent } from './sse.ts'
@@ -22,9 +22,19 @@ export function setHeaders(response: ServerResponse, headers: Record<string, str
 }
 
 /** Answers with JSON, or with a stream for as long as the caller listens. */
-export async function send(response: ServerResponse, reply: Reply, cut?: Cut): Promise<void> {
+export async function send(
+  response: ServerResponse,
+  reply: Reply,
+  { cut, stall }: Breaks = {},
+): Promise<void> {
   setHeaders(response, reply.headers)
-  if ('body' in reply) return sendJson(response, 200, reply.body)
+  if ('body' in reply) {
+    if (!stall) return sendJson(response, 200, reply.body)
+    const text = JSON.stringify(reply.body)
+    writeJsonHead(response, 200, text)
+    response.write(text.slice(0, text.length / 2))
+    return silent(response, stall)
+  }
   response.writeHead(200, {
     'content-type': 'text/event-stream; charset=utf-8',
     'cache-control': 'no-cache',
@@ -33,6 +43,7 @@ export async function send(response: ServerResponse, reply: Reply, cut?: Cut): P
   let sent = 0
   for await (const event of reply.events) {
     if (response.destroyed) return
+    if (sent === stall?.event) return silent(response, stall)
     if (sent++ === cut?.event) {
       // A plain end of the connection, unlike a reset, loses nothing of what was sent before.
       if (!cut.silently) return void response.socket?.destroySoon()
@@ -43,6 +54,14 @@ export async function send(response: ServerResponse, reply: Reply, cut?: Cut): P
   response.end()
 }
 
+/** Says no more, for as long as the stall lasts or the caller stays; then resets the connection. */
+async function silent(response: ServerResponse, { hold }: Stall): Promise<void> {
+  const left = new AbortController()
+  response.on('close', () => left.abort())
+  await hold(left.signal).catch(() => {})
+  response.socket?.resetAndDestroy()
+}
+
 export function sendJson(
   response: ServerResponse,
   status: number,
@@ -50,9 +69,13 @@ export function sendJson(
   indent = 0,
 ): void {
   const text = JSON.stringify(body, null, indent)
+  writeJsonHead(response, status, text)
+  response.end(text)
+}
+
+function writeJsonHead(response: ServerResponse, status: number, text: string): void {
   response.writeHead(status, {
     'content-type': 'application/json',
     'content-length': Buffer.byteLength(text),
   })
-  response.end(text)
 }

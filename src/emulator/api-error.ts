@@ -3,9 +3,11 @@ export const conflictKinds = ['run_conflict', 'message_conflict', 'conversation_
 export type ConflictKind = (typeof conflictKinds)[number]
 
 /** What held the lock: a run that a request started, one that an outsider did, or a fault after a run. */
-export const conflictCauses = ['run', 'foreign_run', 'lingering_lock'] as const
+export const conflictCauses = ['own_run', 'foreign_run', 'lingering_lock'] as const
 export type ConflictCause = (typeof conflictCauses)[number]
-type Conflict = { kind: ConflictKind; cause: ConflictCause }
+/** Who holds a lock; no run does when it lingers. */
+export type Holder = { cause: ConflictCause; runId: string | null }
+export type Conflict = Holder & { kind: ConflictKind }
 
 export type ErrorDetails = {
   param?: string

@@ -1,9 +1,12 @@
 import type { Activity } from './activity.ts'
+import type { ConflictLog } from './conflict-log.ts'
 import type { FaultPlan } from './faults/plan.ts'
 import type { Visibility } from './faults/visibility.ts'
 import type { ForeignRun } from './foreign-run.ts'
 import type { Settings } from './options.ts'
+import type { RequestLog } from './request-log.ts'
 import type { Route } from './router.ts'
+import type { RunLog } from './run-log.ts'
 
 /** What both surfaces need of the emulator they belong to. */
 export type Context = {
@@ -11,6 +14,9 @@ export type Context = {
   activity: Activity
   faults: FaultPlan
   visibility: Visibility
+  requests: RequestLog
+  runs: RunLog
+  conflicts: ConflictLog
 }
 
 /** A message as the judge of a test wants it, whatever the surface. */

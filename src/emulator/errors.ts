@@ -1,26 +1,26 @@
-import { ApiError, type ConflictCause, type ErrorDetails } from './api-error.ts'
+import { ApiError, type ErrorDetails, type Holder } from './api-error.ts'
 
 const refusal = (message: string, more?: ErrorDetails): ApiError => new ApiError(400, message, more)
 
 /* Locks: 400, not 409, so that no SDK retries them by itself. */
 
-export const runConflict = (threadId: string, runId: string, cause: ConflictCause): ApiError =>
-  refusal(`Thread ${threadId} already has an active run ${runId}.`, {
-    conflict: { kind: 'run_conflict', cause },
+export const runConflict = (threadId: string, holder: Holder): ApiError =>
+  refusal(`Thread ${threadId} already has an active run ${holder.runId}.`, {
+    conflict: { kind: 'run_conflict', ...holder },
   })
 
-export const messageConflict = (threadId: string, runId: string, cause: ConflictCause): ApiError =>
-  refusal(`Can't add messages to ${threadId} while a run ${runId} is active.`, {
-    conflict: { kind: 'message_conflict', cause },
+export const messageConflict = (threadId: string, holder: Holder): ApiError =>
+  refusal(`Can't add messages to ${threadId} while a run ${holder.runId} is active.`, {
+    conflict: { kind: 'message_conflict', ...holder },
   })
 
-export const conversationLocked = (cause: ConflictCause): ApiError =>
+export const conversationLocked = (holder: Holder): ApiError =>
   refusal(
     'Another process is currently operating on this conversation. Please retry in a few seconds.',
     {
       param: 'conversation',
       code: 'conversation_locked',
-      conflict: { kind: 'conversation_locked', cause },
+      conflict: { kind: 'conversation_locked', ...holder },
     },
   )
 
@@ -106,6 +106,17 @@ export const unansweredCall = (callId: string): ApiError =>
 
 export const uncalledOutput = (callId: string): ApiError =>
   refusal(`No tool call found for function call output with call_id ${callId}.`, {
+    param: 'input',
+  })
+
+export const reasoningMissing = (id: string, type: string, reasoningId: string): ApiError =>
+  refusal(
+    `Item '${id}' of type '${type}' was provided without its required 'reasoning' item: '${reasoningId}'.`,
+    { param: 'input' },
+  )
+
+export const reasoningUnfollowed = (id: string): ApiError =>
+  refusal(`Item '${id}' of type 'reasoning' was provided without its required following item.`, {
     param: 'input',
   })
 

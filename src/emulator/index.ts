@@ -4,21 +4,24 @@ import { InturnError } from '../errors.ts'
 import { Activity } from './activity.ts'
 import { ApiError } from './api-error.ts'
 import { assistantsSurface } from './assistants/index.ts'
+import { type ConflictEntry, ConflictLog } from './conflict-log.ts'
 import type { Context, HistoryEntry } from './context.ts'
 import { withIdNotFound } from './errors.ts'
 import { checkFaults } from './faults/check.ts'
 import type { Fault } from './faults/knobs.ts'
 import { FaultPlan, type FaultReport } from './faults/plan.ts'
-import { faultRoutes } from './faults/routes.ts'
 import { Visibility } from './faults/visibility.ts'
 import { checkForeignRun, type ForeignRun, type ForeignRunOptions } from './foreign-run.ts'
 import { type EmulatorOptions, settingsOf } from './options.ts'
+import { ownRoutes } from './own-routes.ts'
+import { type RequestEntry, type RequestFilter, RequestLog } from './request-log.ts'
 import { responsesSurface } from './responses/index.ts'
-import { route } from './router.ts'
+import { type RunEntry, RunLog } from './run-log.ts'
 import { createEmulatorServer } from './server.ts'
-import { type EmulatorStats, statsOf, Traffic } from './stats.ts'
+import { type EmulatorStats, statsOf } from './stats.ts'
 
 export type { ConflictCause, ConflictKind } from './api-error.ts'
+export type { ConflictEntry } from './conflict-log.ts'
 export type { HistoryEntry } from './context.ts'
 export { defaultModel } from './default-model.ts'
 export type { Fault, FaultName, FaultOf } from './faults/knobs.ts'
@@ -34,6 +37,9 @@ export type {
   RunFailure,
   RunView,
 } from './options.ts'
+export type { RequestEntry, RequestFilter } from './request-log.ts'
+export type { RouteKind } from './route-kinds.ts'
+export type { RunEntry } from './run-log.ts'
 export type { EmulatorStats } from './stats.ts'
 
 export type Emulator = {
@@ -44,6 +50,12 @@ export type Emulator = {
   readonly stats: EmulatorStats
   /** The messages of a thread or conversation in their true order; also `GET /emulator/threads/:id`. Throws when there is none. */
   history(id: string): HistoryEntry[]
+  /** The runs or responses of a thread, or all there were, in the order in which they started; also `GET /emulator/runs?thread=`. */
+  runs(threadId?: string): RunEntry[]
+  /** The API requests that fit, oldest first; also `GET /emulator/requests?key=&since=&kind=&thread=`. Of those before the last 100,000, some are forgotten. */
+  requests(filter?: RequestFilter): RequestEntry[]
+  /** Every lock error that was served; also `GET /emulator/conflicts`. */
+  conflicts(): ConflictEntry[]
   /** The plan in force and how often each of its faults struck; also `GET /emulator/faults`. */
   readonly faults: FaultReport
   /**
@@ -65,13 +77,16 @@ export type Emulator = {
 export async function startEmulator(options: EmulatorOptions = {}): Promise<Emulator> {
   const settings = settingsOf(options)
   const plan = new FaultPlan(settings.faults, settings.seed)
+  const runs = new RunLog()
   const context: Context = {
     settings,
     activity: new Activity(),
     faults: plan,
     visibility: new Visibility(plan),
+    requests: new RequestLog(),
+    runs,
+    conflicts: new ConflictLog(runs),
   }
-  const traffic = new Traffic()
   const assistants = assistantsSurface(context)
   const responses = responsesSurface(context)
   const historyOf = (id: string) => assistants.history(id) ?? responses.history(id)
@@ -81,21 +96,10 @@ export async function startEmulator(options: EmulatorOptions = {}): Promise<Emul
     return started
   }
 
-  const stats = (): EmulatorStats => statsOf(context, traffic)
-
   const server = createEmulatorServer({
     context,
-    traffic,
     api: [...assistants.routes, ...responses.routes],
-    own: [
-      route('GET', '/emulator/stats', () => ({ body: stats() })),
-      route('GET', '/emulator/threads/:id', ({ params: { id = '' } }) => {
-        const body = historyOf(id)
-        if (!body) throw withIdNotFound('Thread', id)
-        return { body }
-      }),
-      ...faultRoutes(plan, startForeignRun),
-    ],
+    own: ownRoutes(context, historyOf, startForeignRun),
     threadOf: (params, body) =>
       assistants.threadOf(params, body) ?? responses.threadOf(params, body),
   })
@@ -107,13 +111,16 @@ export async function startEmulator(options: EmulatorOptions = {}): Promise<Emul
     url: `http://${settings.host}:${port}/v1`,
     port,
     get stats() {
-      return stats()
+      return statsOf(context)
     },
     history(id) {
       const found = historyOf(id)
       if (!found) throw new InturnError('not_found', `The emulator has no thread ${id}.`)
       return found
     },
+    runs: (threadId) => runs.find(threadId),
+    requests: (filter) => context.requests.find(filter),
+    conflicts: () => context.conflicts.entries,
     get faults() {
       return plan.report
     },

@@ -23,7 +23,8 @@ export type ModelRequest = {
 
 /** `arguments` is JSON text. */
 export type ModelCall = { name: string; arguments: string }
-export type ModelReply = { text: string } | { toolCalls: ModelCall[] }
+/** `reasoning`: with a reasoning item before it (Responses only), which belongs to it from then on. */
+export type ModelReply = ({ text: string } | { toolCalls: ModelCall[] }) & { reasoning?: boolean }
 
 /** Everything the model answers follows from what it is given, so that a test can be repeated. */
 export type Model = (request: ModelRequest) => ModelReply | Promise<ModelReply>

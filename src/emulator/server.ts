@@ -4,13 +4,12 @@ import { ApiError } from './api-error.ts'
 import type { Context } from './context.ts'
 import { invalidJson, invalidUrl, missingBetaHeader, missingKey } from './errors.ts'
 import { type Outcome, underFaults } from './faults/request-faults.ts'
+import type { RequestEntry } from './request-log.ts'
 import { kindOf } from './route-kinds.ts'
 import { checkId, createRouter, type Route } from './router.ts'
-import type { Traffic } from './stats.ts'
 
 type Served = {
   context: Context
-  traffic: Traffic
   /** Below `/v1`. */
   api: readonly Route[]
   /** Outside `/v1`: the emulator's own, without key and without being counted. */
@@ -19,9 +18,9 @@ type Served = {
   threadOf: (params: Record<string, string>, body: object) => string | undefined
 }
 
-/** The one place that every request passes: count, intercept, route, handle under faults, answer. */
-export function createEmulatorServer({ context, traffic, api, own, threadOf }: Served): Server {
-  const { settings, faults, visibility } = context
+/** The one place that every request passes: note, intercept, route, handle under faults, answer. */
+export function createEmulatorServer({ context, api, own, threadOf }: Served): Server {
+  const { settings, faults, visibility, requests, conflicts } = context
   const findApi = createRouter(api)
   const findOwn = createRouter(own)
 
@@ -40,8 +39,10 @@ export function createEmulatorServer({ context, traffic, api, own, threadOf }: S
     { method = 'GET', headers }: IncomingMessage,
     { pathname, searchParams: query }: URL,
     sent: unknown,
+    entry: RequestEntry,
   ): Promise<Outcome> => {
-    if (!headers.authorization) throw missingKey()
+    const key = keyOf(headers)
+    if (key === null) throw missingKey()
     const path = pathname.slice('/v1'.length)
     const found = findApi(method, path)
     if (!found) throw invalidUrl(method, pathname)
@@ -51,8 +52,9 @@ export function createEmulatorServer({ context, traffic, api, own, threadOf }: S
     const body = sent ?? {}
     const kind = kindOf(method, route.pattern)
     const { model } = body as { model?: string }
-    const key = headers.authorization.replace(/^Bearer /, '')
-    const place = { kind, threadId: threadOf(params, body) ?? null, key, model }
+    const threadId = threadOf(params, body) ?? null
+    Object.assign(entry, { kind, threadId })
+    const place = { kind, threadId, key, model }
     return underFaults(faults, place, { method, path: pathname }, () => {
       for (const [param, id] of Object.entries(params)) checkId(param, id)
       const sees = (object: object) => visibility.sees(object, kind)
@@ -60,37 +62,78 @@ export function createEmulatorServer({ context, traffic, api, own, threadOf }: S
     })
   }
 
-  async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { method = 'GET', url: target = '/' } = request
-    const url = new URL(target, 'http://emulator')
-    const isApi = url.pathname.startsWith('/v1/')
-    const text = await readText(request)
+  async function serveApi(
+    request: IncomingMessage,
+    response: ServerResponse,
+    url: URL,
+    text: string,
+  ): Promise<void> {
+    const { method = 'GET' } = request
+    const path = url.pathname
+    const entry = requests.begin(method, path, keyOf(request.headers))
+    const reset = () => {
+      entry.answer = 'cut'
+      request.socket.resetAndDestroy()
+    }
+    setHeaders(response, apiHeaders())
+    let body: unknown
     try {
-      if (!isApi) return await send(response, await answerOwn(method, url, parseJson(text)))
-      traffic.requests++
-      setHeaders(response, apiHeaders())
-      const body = parseJson(text)
-      const instead = await settings.onRequest({ method, path: url.pathname, body })
-      if (instead === 'reset') return void request.socket.resetAndDestroy()
+      body = parseJson(text)
+      const instead = await settings.onRequest({ method, path, body })
+      if (instead === 'reset') return reset()
       if (instead) {
+        answered(entry, instead.status)
         setHeaders(response, instead.headers)
         return sendJson(response, instead.status, instead.body, 2)
       }
-      const outcome = await answerApi(request, url, body)
-      if (outcome === 'reset') return void request.socket.resetAndDestroy()
-      await send(response, outcome.reply, outcome.cut)
+      const outcome = await answerApi(request, url, body, entry)
+      if (outcome === 'reset') return reset()
+      answered(entry, 200)
+      await send(response, outcome.reply, outcome)
     } catch (error) {
-      const refusal = error instanceof ApiError ? error : new ApiError(500, String(error))
-      if (isApi) traffic.refused(refusal)
-      setHeaders(response, refusal.headers)
-      sendJson(response, refusal.status, refusal.body, 2)
+      const { status, code, conflict } = refuse(response, error)
+      answered(entry, status, code)
+      if (conflict) conflicts.add(conflict, entry.threadId, body)
     }
+  }
+
+  async function serveOwn(
+    { method = 'GET' }: IncomingMessage,
+    response: ServerResponse,
+    url: URL,
+    text: string,
+  ): Promise<void> {
+    try {
+      await send(response, await answerOwn(method, url, parseJson(text)))
+    } catch (error) {
+      refuse(response, error)
+    }
+  }
+
+  async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const url = new URL(request.url ?? '/', 'http://emulator')
+    const serve = url.pathname.startsWith('/v1/') ? serveApi : serveOwn
+    await serve(request, response, url, await readText(request))
   }
 
   return createServer((request, response) => {
     // A client that hangs up ends its request, never the run behind it.
     handle(request, response).catch(() => response.destroy())
   })
+}
+
+function refuse(response: ServerResponse, error: unknown): ApiError {
+  const refusal = error instanceof ApiError ? error : new ApiError(500, String(error))
+  setHeaders(response, refusal.headers)
+  sendJson(response, refusal.status, refusal.body, 2)
+  return refusal
+}
+
+const keyOf = ({ authorization }: IncomingMessage['headers']): string | null =>
+  authorization?.replace(/^Bearer /, '') ?? null
+
+function answered(entry: RequestEntry, status: number, code: string | null = null): void {
+  Object.assign(entry, { answer: status < 400 ? 'ok' : 'refused', status, code })
 }
 
 async function readText(request: IncomingMessage): Promise<string> {

@@ -1,4 +1,4 @@
-import type { ApiError, ConflictCause, ConflictKind } from './api-error.ts'
+import type { ConflictCause, ConflictKind } from './api-error.ts'
 import type { Context } from './context.ts'
 import type { FaultName } from './faults/knobs.ts'
 
@@ -8,7 +8,7 @@ export type EmulatorStats = {
   /** Lock errors served, of all kinds. */
   conflicts: number
   conflictsByKind: Record<ConflictKind, number>
-  /** `run`: what a queue must never meet. `foreign_run`, `lingering_lock`: what nobody can avoid. */
+  /** `own_run`: what a queue must never meet. `foreign_run`, `lingering_lock`: what nobody can avoid. */
   conflictsByCause: Record<ConflictCause, number>
   /** Runs and responses started by requests. */
   runsStarted: number
@@ -20,30 +20,19 @@ export type EmulatorStats = {
   busyMs: number
 }
 
-/** What has passed the server. */
-export class Traffic {
-  requests = 0
-  readonly kinds: Record<ConflictKind, number> = {
-    run_conflict: 0,
-    message_conflict: 0,
-    conversation_locked: 0,
-  }
-  readonly causes: Record<ConflictCause, number> = { run: 0, foreign_run: 0, lingering_lock: 0 }
-
-  refused({ conflict }: ApiError): void {
-    if (!conflict) return
-    this.kinds[conflict.kind]++
-    this.causes[conflict.cause]++
-  }
-}
-
-export const statsOf = ({ activity, faults }: Context, traffic: Traffic): EmulatorStats => ({
-  requests: traffic.requests,
-  conflicts: Object.values(traffic.kinds).reduce((sum, count) => sum + count, 0),
-  conflictsByKind: { ...traffic.kinds },
-  conflictsByCause: { ...traffic.causes },
-  runsStarted: activity.runsStarted,
-  foreignRunsStarted: activity.foreignRunsStarted,
+export const statsOf = ({
+  activity,
+  conflicts,
+  faults,
+  requests,
+  runs,
+}: Context): EmulatorStats => ({
+  requests: requests.count,
+  conflicts: conflicts.entries.length,
+  conflictsByKind: conflicts.byKind,
+  conflictsByCause: conflicts.byCause,
+  runsStarted: runs.byRequests,
+  foreignRunsStarted: runs.byOutsiders,
   busyMs: activity.busyMs,
   faults: { ...faults.firedByName },
 })

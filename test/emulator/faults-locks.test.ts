@@ -25,7 +25,7 @@ test('a foreign run holds its thread, and the conflicts it causes are counted ap
   expect(emulator.stats).toMatchObject({
     conflicts: 2,
     conflictsByKind: { run_conflict: 1, message_conflict: 1 },
-    conflictsByCause: { run: 0, foreign_run: 2, lingering_lock: 0 },
+    conflictsByCause: { own_run: 0, foreign_run: 2, lingering_lock: 0 },
     runsStarted: 0,
     foreignRunsStarted: 1,
   })
@@ -48,7 +48,7 @@ test('a foreign response holds its conversation, and may say something first', a
     { text: 'An outsider.', runId },
     { text: 'A foreign run was here.', runId },
   ])
-  expect(emulator.stats.conflictsByCause).toEqual({ run: 0, foreign_run: 1, lingering_lock: 0 })
+  expect(emulator.stats.conflictsByCause).toEqual({ own_run: 0, foreign_run: 1, lingering_lock: 0 })
 })
 
 test("a run's own conflicts stay what they are, and no fault of the plan strikes an outsider", async () => {
@@ -61,7 +61,7 @@ test("a run's own conflicts stay what they are, and no fault of the plan strikes
   emulator.setFaults([{ name: 'stuck_queued' }])
   await client.beta.threads.runs.create(id, assistant)
   await refusal(client.beta.threads.messages.create(id, hello))
-  expect(emulator.stats.conflictsByCause).toEqual({ run: 1, foreign_run: 0, lingering_lock: 0 })
+  expect(emulator.stats.conflictsByCause).toEqual({ own_run: 1, foreign_run: 0, lingering_lock: 0 })
 })
 
 test('an outsider is refused like anybody else, without being counted as a conflict', async () => {
@@ -101,7 +101,7 @@ test('a lock can outlive its response, and what it refuses is counted apart', as
   expect((await refusal(again())).code).toBe('conversation_locked')
   await expect.poll(() => again().catch(() => null), soon).toMatchObject({ status: 'completed' })
   const { conflicts, conflictsByCause } = emulator.stats
-  expect(conflictsByCause).toEqual({ run: 0, foreign_run: 0, lingering_lock: conflicts })
+  expect(conflictsByCause).toEqual({ own_run: 0, foreign_run: 0, lingering_lock: conflicts })
 })
 
 test('the input of failed and cancelled responses stays only when the plan says so', async () => {

@@ -130,6 +130,7 @@ test('a fault can be written in one line', () => {
       on: ['runs', 'responses'],
       probability: 1,
       times: 3,
+      code: 'rate_limit_exceeded',
       retryAfter: 2,
       key: '7',
     },

@@ -164,3 +164,61 @@ test('a conversation is found behind a response and in the body that names it', 
   expect((await refusal(client.responses.create(named))).status).toBe(503)
   await client.responses.retrieve(free)
 })
+
+test.each([
+  'insufficient_quota',
+  'credit_balance_exhausted',
+  'project_spend_limit_exceeded',
+  'organization_spend_limit_exceeded',
+  'billing_not_active',
+] as const)('a key that may spend no more is refused with %s', async (code) => {
+  const { say, said } = await withThread({ name: 'insufficient_quota', code })
+  expect(await refusal(say())).toMatchObject({ status: 429, code })
+  expect(said()).toEqual([])
+})
+
+test('a rate limit can ask to slow down', async () => {
+  const { say } = await withThread({ name: 'rate_limit', code: 'slow_down' })
+  expect(await refusal(say())).toMatchObject({
+    status: 429,
+    code: 'slow_down',
+    type: 'rate_limit_error',
+  })
+})
+
+test('an answer that falls silent in its body has taken effect', async () => {
+  const { emulator, client, id, said } = await withThread({ name: 'answer_stalls' })
+  const answer = await fetch(`${emulator.url}/threads/${id}/messages`, {
+    method: 'POST',
+    headers: { authorization: 'Bearer any', 'openai-beta': 'assistants=v2' },
+    body: JSON.stringify(hello),
+  })
+  expect(answer.status).toBe(200)
+  expect(said()).toEqual(['hello'])
+  const body = answer.text()
+  emulator.setFaults([])
+  await expect(body).rejects.toThrow()
+  expect((await client.beta.threads.messages.list(id)).data).toHaveLength(1)
+})
+
+test('an answer that fell silent is cut after its time', async () => {
+  const { say, said } = await withThread({ name: 'answer_stalls', ms: 20 })
+  await expect(say()).rejects.toThrow()
+  expect(said()).toEqual(['hello'])
+})
+
+test('a stream falls silent before the event that the fault names', async () => {
+  const { client, emulator } = await emulated({
+    faults: [{ name: 'answer_stalls', on: 'responses.create', event: 3 }],
+  })
+  const stream = await client.responses.create({ model: 'gpt-5', input: 'hi', stream: true })
+  const numbers: number[] = []
+  const read = (async () => {
+    for await (const { sequence_number } of stream) numbers.push(sequence_number)
+  })()
+  await expect.poll(() => numbers).toEqual([0, 1, 2])
+  await expect.poll(() => emulator.runs()[0]?.status).toBe('completed')
+  expect(numbers).toEqual([0, 1, 2])
+  emulator.setFaults([])
+  await expect(read).rejects.toThrow()
+})

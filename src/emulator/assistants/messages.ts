@@ -12,7 +12,7 @@ import { paginate } from '../paging.ts'
 import { type Route, route } from '../router.ts'
 import { metadataSchema, parse } from '../validate.ts'
 import { restMessage } from './objects.ts'
-import { type AssistantsState, activeRun, causeOf, type ThreadState, threadOf } from './state.ts'
+import { type AssistantsState, activeRun, holderOf, type ThreadState, threadOf } from './state.ts'
 
 const contentPart = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('text'), text: z.string() }),
@@ -104,7 +104,7 @@ export function messageRoutes(context: Context, state: AssistantsState): Route[]
       const input = parse(messageBody, body)
       const thread = threadOf(state, params.thread_id as string)
       const blocking = activeRun(thread)
-      if (blocking) throw messageConflict(thread.thread.id, blocking.run.id, causeOf(blocking))
+      if (blocking) throw messageConflict(thread.thread.id, holderOf(blocking))
       return { body: restMessage(addMessage(context, thread, input)) }
     }),
     route('GET', path, (request) => {

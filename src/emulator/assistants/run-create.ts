@@ -14,7 +14,7 @@ import { expireLater, work } from './run-lifecycle.ts'
 import {
   type AssistantsState,
   activeRun,
-  causeOf,
+  holderOf,
   type RunOrigin,
   type RunState,
   type ThreadState,
@@ -70,7 +70,7 @@ export function createRun(
   const thread = threadOf(state, threadId)
   const assistant = assistantOf(state, context.settings, input.assistant_id)
   const blocking = activeRun(thread)
-  if (blocking) throw runConflict(threadId, blocking.run.id, causeOf(blocking))
+  if (blocking) throw runConflict(threadId, holderOf(blocking))
   checkSomethingToDo([...thread.messages, ...(input.additional_messages ?? [])], input, assistant)
   for (const message of input.additional_messages ?? []) addMessage(context, thread, message)
   return start(context, thread, assistant, input, { kind: 'runs.create' })
@@ -120,8 +120,7 @@ export function start(
   }
   thread.runs.push(state)
   context.visibility.written('runs', state.run, thread.thread.id)
-  if ('kind' in origin) context.activity.runsStarted++
-  else context.activity.foreignRunsStarted++
+  context.runs.started(state.run, thread.thread.id, 'foreignMs' in origin)
   if ('kind' in origin && origin.kind === 'threads.create_and_run')
     emit(state, 'thread.created', thread.thread)
   emit(state, 'thread.run.created', state.run)

@@ -33,23 +33,23 @@ async function advance(context: Context, state: RunState): Promise<void> {
     const expiry = faults.strike('run_expires')
     if (expiry) {
       await pause(expiry.ms, signal)
-      return end(state, 'expired')
+      return end(context, state, 'expired')
     }
     const failure = failureBy(faults) ?? settings.failRun(viewOf(state))
-    if (failure) return fail(state, failure)
+    if (failure) return fail(context, state, failure)
     const prompt = promptOf(state)
     const reply = await unlessAborted(settings.model(prompt), signal)
     signal.throwIfAborted()
     if ('toolCalls' in reply) {
-      if (run.status === 'cancelling') return end(state, 'cancelled')
+      if (run.status === 'cancelling') return end(context, state, 'cancelled')
       return askForOutputs(state, prompt, reply.toolCalls)
     }
     const whole = await writeMessage(context, state, prompt, reply.text)
     signal.throwIfAborted()
-    end(state, whole ? 'completed' : 'incomplete')
+    end(context, state, whole ? 'completed' : 'incomplete')
   } catch (error) {
     // Who aborted it decides what becomes of it.
-    if (!signal.aborted) fail(state, { code: 'server_error', message: String(error) })
+    if (!signal.aborted) fail(context, state, { code: 'server_error', message: String(error) })
   }
 }
 
@@ -60,9 +60,9 @@ const viewOf = ({ run }: RunState): RunView => ({
   metadata: run.metadata ?? {},
 })
 
-const fail = (state: RunState, failure: RunFailure): void => {
+const fail = (context: Context, state: RunState, failure: RunFailure): void => {
   state.run.last_error = failure
-  end(state, 'failed')
+  end(context, state, 'failed')
 }
 
 const incompleteReasons = {
@@ -74,10 +74,11 @@ const incompleteReasons = {
 type Ending = 'completed' | 'incomplete' | 'failed' | 'cancelled' | 'expired'
 
 /** The run's last change: unlocks the thread, settles what is unfinished, ends the stream. */
-function end(state: RunState, status: Ending): void {
+function end(context: Context, state: RunState, status: Ending): void {
   const { run, steps, thread } = state
   const now = seconds()
   clearTimeout(state.expiry)
+  context.runs.ended(run)
   run.status = status
   run.required_action = null
   if (status === 'completed') run.completed_at = now
@@ -128,17 +129,17 @@ export function cancel(context: Context, state: RunState): void {
     await state.worked
     await faults.hold('stuck_cancelling')
     await pause(context.settings.latency.queuedMs)
-    end(state, 'cancelled')
+    end(context, state, 'cancelled')
   }
   void settled().finally(() => context.activity.ended())
 }
 
-export function expireLater({ settings }: Context, state: RunState): void {
+export function expireLater(context: Context, state: RunState): void {
   const expire = async () => {
     if (!isActive(state.run) || state.run.status === 'cancelling') return
     state.stop.abort()
     await state.worked
-    end(state, 'expired')
+    end(context, state, 'expired')
   }
-  state.expiry = setTimeout(() => void expire(), settings.runExpiresMs).unref()
+  state.expiry = setTimeout(() => void expire(), context.settings.runExpiresMs).unref()
 }

@@ -1,6 +1,6 @@
 import type { Message } from 'openai/resources/beta/threads/messages'
 import type { RunStatus } from 'openai/resources/beta/threads/runs/runs'
-import type { ConflictCause } from '../api-error.ts'
+import type { Holder } from '../api-error.ts'
 import { notFound } from '../errors.ts'
 import type { Turn } from '../model.ts'
 import type { RouteKind } from '../route-kinds.ts'
@@ -52,8 +52,10 @@ export const activeRun = (thread: ThreadState): RunState | undefined => {
   return last && isActive(last.run) ? last : undefined
 }
 
-export const causeOf = ({ origin }: RunState): ConflictCause =>
-  'foreignMs' in origin ? 'foreign_run' : 'run'
+export const holderOf = ({ origin, run }: RunState): Holder => ({
+  cause: 'foreignMs' in origin ? 'foreign_run' : 'own_run',
+  runId: run.id,
+})
 
 export function threadOf(state: AssistantsState, id: string): ThreadState {
   const thread = state.threads.get(id)

@@ -61,6 +61,7 @@ export function threadRoutes(context: Context, state: AssistantsState): Route[] 
       for (const run of runs) {
         run.stop.abort()
         clearTimeout(run.expiry)
+        context.runs.ended(run.run)
         endStream(run)
       }
       state.threads.delete(thread.id)

@@ -32,6 +32,14 @@ const reads: readonly RouteKind[] = [
 ]
 const count = 'write a whole number from 0'
 
+const quotaCodes = [
+  'insufficient_quota',
+  'credit_balance_exhausted',
+  'project_spend_limit_exceeded',
+  'organization_spend_limit_exceeded',
+  'billing_not_active',
+] as const
+
 /** Every fault that the emulator knows; `docs/faults.md` is made from this. */
 export const knobs = {
   reset_before_commit: request('The connection is reset; nothing has happened.'),
@@ -45,9 +53,25 @@ export const knobs = {
     'The request waits before it takes effect, even if the caller has left by then.',
     withheld,
   ),
+  answer_stalls: request('The effect happens, the answer begins and then falls silent.', {
+    ms: duration()
+      .optional()
+      .describe(
+        'after how long the connection is reset, in milliseconds; default: when the plan changes',
+      ),
+    event: z
+      .int(count)
+      .min(0, count)
+      .default(0)
+      .describe('the first event of a stream that does not arrive, counted from 0'),
+  }),
   server_error_before_commit: request('Answers 500; nothing has happened.'),
   server_error_after_commit: request('The effect happens, the answer is a 500.'),
-  rate_limit: request('Answers 429 `rate_limit_exceeded`, without Retry-After unless told.', {
+  rate_limit: request('Answers 429, without Retry-After unless told.', {
+    code: z
+      .enum(['rate_limit_exceeded', 'slow_down'], 'write rate_limit_exceeded or slow_down')
+      .default('rate_limit_exceeded')
+      .describe('its code: rate_limit_exceeded or slow_down'),
     retryAfter: z
       .int(count)
       .min(0, count)
@@ -55,7 +79,12 @@ export const knobs = {
       .describe('what `retry-after` says, in seconds'),
     retryAfterMs: duration().optional().describe('what `retry-after-ms` says, in milliseconds'),
   }),
-  insufficient_quota: request('Answers 429 `insufficient_quota`: no money left.'),
+  insufficient_quota: request('Answers 429: no money left, or no more of it to be spent.', {
+    code: z
+      .enum(quotaCodes, `write ${quotaCodes.join(', ')}`)
+      .default('insufficient_quota')
+      .describe(`its code: ${quotaCodes.join(', ')}`),
+  }),
   unauthorized: request('Answers 401 `invalid_api_key`.'),
   forbidden: request('Answers 403: not allowed from here.'),
   overloaded: request('Answers 503 `server_is_overloaded`.'),
@@ -122,6 +151,10 @@ export const knobs = {
     ['responses.create'],
     'The conversation stays locked when the response is over.',
     { ms: duration().describe('for how long, in milliseconds') },
+  ),
+  reasoning_lost: knob(
+    ['responses.create'],
+    'The answer comes with a reasoning item that is missing from the conversation afterwards, so that the next response is refused.',
   ),
   failed_input_stays: knob(
     ['responses.create'],

@@ -27,8 +27,8 @@ export function refusalBy(
       return serverError()
     case 'rate_limit':
       return new ApiError(429, 'Rate limit reached. Please try again later.', {
-        type: 'requests',
-        code: 'rate_limit_exceeded',
+        type: fault.code === 'slow_down' ? 'rate_limit_error' : 'requests',
+        code: fault.code,
         headers: {
           'x-ratelimit-remaining-requests': '0',
           ...(fault.retryAfter !== undefined && { 'retry-after': String(fault.retryAfter) }),
@@ -39,7 +39,10 @@ export function refusalBy(
       return new ApiError(
         429,
         'You exceeded your current quota, please check your plan and billing details.',
-        { type: 'insufficient_quota', code: 'insufficient_quota' },
+        {
+          type: fault.code === 'insufficient_quota' ? fault.code : 'invalid_request_error',
+          code: fault.code,
+        },
       )
     case 'unauthorized':
       return new ApiError(401, 'Incorrect API key provided.', { code: 'invalid_api_key' })

@@ -5,8 +5,12 @@ import { refusalBy, refusingFaults, serverError } from './refusals.ts'
 
 /** Where a stream stops: before its event `event`, as if complete when `silently`. */
 export type Cut = { event: number; silently: boolean }
+/** Where an answer falls silent: a stream before its event `event`, any other in the middle of its body. */
+export type Stall = { event: number; hold: (signal: AbortSignal) => Promise<void> }
+/** What becomes of an answer that has begun. */
+export type Breaks = { cut?: Cut | undefined; stall?: Stall | undefined }
 /** What a request comes to: `'reset'` cuts its connection. */
-export type Outcome = 'reset' | { reply: Reply; cut: Cut | undefined }
+export type Outcome = 'reset' | ({ reply: Reply } & Breaks)
 
 const before = [
   'reset_before_commit',
@@ -40,5 +44,13 @@ export async function underFaults(
   if (last?.name === 'reset_after_commit') return 'reset'
   if (last?.name === 'server_error_after_commit') throw serverError()
   if (last?.name === 'timeout_after_commit') await pause(last.ms)
-  return { reply, cut: 'events' in reply ? plan.strike(['stream_cut'], place) : undefined }
+  const stalls = plan.strike(['answer_stalls'], place)
+  return {
+    reply,
+    cut: 'events' in reply ? plan.strike(['stream_cut'], place) : undefined,
+    stall: stalls && {
+      event: stalls.event,
+      hold: (signal) => plan.hold(stalls.ms, signal),
+    },
+  }
 }

@@ -5,7 +5,7 @@ import { checkPlan, FaultsError } from './check.ts'
 import type { FaultPlan } from './plan.ts'
 
 /** A check whose complaint becomes a 400. */
-function refusing<T>(check: () => T): T {
+export function refusing<T>(check: () => T): T {
   try {
     return check()
   } catch (error) {

@@ -42,7 +42,18 @@ ${rows.join('\n')}
 ## Foreign runs
 
 \`emulator.foreignRun(threadId, { ms, message })\`, or \`POST /emulator/threads/:id/foreign-run\` with \`{"ms": 1000}\`, starts a run as an
-outsider would. What it refuses counts in \`stats.conflictsByCause.foreign_run\`, what a lingering lock refuses in \`lingering_lock\`.
+outsider would. What it refuses counts in \`stats.conflictsByCause.foreign_run\`, what a lingering lock refuses in \`lingering_lock\`,
+and what a run refuses that a request has started in \`own_run\`.
+
+## What has happened
+
+| in code | over HTTP | what it gives |
+| --- | --- | --- |
+| \`emulator.history(threadId)\` | \`GET /emulator/threads/:id\` | the messages in their true order, each with the run that wrote it |
+| \`emulator.runs(threadId)\` | \`GET /emulator/runs?thread=\` | every run or response: status, metadata, start and end |
+| \`emulator.conflicts()\` | \`GET /emulator/conflicts\` | every lock error served: cause, the run that held the lock, and whether its own request was sent again (\`resent\`) |
+| \`emulator.requests({ key, since, kind, thread })\` | \`GET /emulator/requests?key=&since=&kind=&thread=\` | the API requests and how each was answered; keys show as fingerprints |
+| \`emulator.stats\` | \`GET /emulator/stats\` | the totals |
 
 ## Route kinds
 

@@ -14,6 +14,7 @@ import { EventLog } from '../sse.ts'
 import { integer, metadataSchema, parse } from '../validate.ts'
 import { itemsSchema, servedItems } from './input.ts'
 import type { ServedResponse } from './objects.ts'
+import { checkPairs } from './reasoning.ts'
 import { work } from './response-lifecycle.ts'
 import {
   type ConversationState,
@@ -94,7 +95,9 @@ export function createResponse(
   const before = conversation ? itemsNow(conversation) : chain(state, previousId)
   const given = typeof input === 'string' ? [{ role: 'user' as const, content: input }] : input
   const items = servedItems(given ?? [], before())
-  checkCallsAnswered([...before(), ...items])
+  const all = [...before(), ...items]
+  checkCallsAnswered(all)
+  checkPairs(all)
 
   const created: ResponseState = {
     response: newResponse(context, request, conversation),

@@ -4,15 +4,16 @@ import { failureBy, type RunFaults, runFaults } from '../faults/run-faults.ts'
 import { textsOf } from '../model.ts'
 import type { RunFailure, RunView } from '../options.ts'
 import { countTokens } from '../tokens.ts'
+import type { Item } from './objects.ts'
 import { promptOf } from './prompt.ts'
+import { asksForReasoning, pairUp, writeReasoning } from './reasoning.ts'
 import { emit } from './response-events.ts'
 import { writeCall, writeMessage } from './response-output.ts'
 import { append, type ResponseState } from './state.ts'
 
 /** From creation to the end. Never rejects. */
 export function work(context: Context, state: ResponseState): void {
-  if (state.foreignMs === null) context.activity.runsStarted++
-  else context.activity.foreignRunsStarted++
+  context.runs.started(state.response, threadIdOf(state), state.foreignMs !== null)
   context.activity.started()
   emit(state, { type: 'response.created', response: state.response })
   if (state.response.background) emit(state, { type: 'response.queued', response: state.response })
@@ -44,13 +45,18 @@ async function advance(context: Context, state: ResponseState): Promise<void> {
     const reply = await unlessAborted(settings.model(prompt), signal)
     let written = 0
     let whole = true
+    const losesReasoning = faults.strike('reasoning_lost') !== undefined
+    const thinks = reply.reasoning ?? (losesReasoning || asksForReasoning(response))
+    const reasoning = thinks ? writeReasoning(state) : undefined
     if ('toolCalls' in reply) {
       for (const call of reply.toolCalls) written += await writeCall(state, call, perTokenMs)
     } else {
       ;({ written, whole } = await writeMessage(state, reply.text, perTokenMs))
     }
     signal.throwIfAborted()
-    complete(context, state, whole, countTokens(...textsOf(prompt)), written)
+    if (reasoning) pairUp(response.output, reasoning)
+    const kept = response.output.filter((item) => !(losesReasoning && item === reasoning))
+    complete(context, state, kept, whole, countTokens(...textsOf(prompt)), written)
   } catch (error) {
     // Cancelled: the request that did it has settled everything.
     if (!signal.aborted) fail(context, state, { code: 'server_error', message: String(error) })
@@ -68,6 +74,7 @@ const viewOf = (state: ResponseState): RunView => ({
 function complete(
   context: Context,
   state: ResponseState,
+  output: readonly Item[],
   whole: boolean,
   read: number,
   written: number,
@@ -85,7 +92,7 @@ function complete(
     output_tokens_details: { reasoning_tokens: 0 },
     total_tokens: read + written,
   }
-  if (conversation) append(context, conversation, [...input, ...response.output], response.id)
+  if (conversation) append(context, conversation, [...input, ...output], response.id)
   end(context, state, whole ? 'response.completed' : 'response.incomplete')
 }
 
@@ -129,6 +136,7 @@ function end(
     const lingers = faultsOf(context, state).strike('lock_lingers')
     if (lingers) conversation.lockedUntil = performance.now() + lingers.ms
   }
+  context.runs.ended(state.response)
   emit(state, { type, response: state.response })
   state.log?.end()
 }

@@ -51,14 +51,12 @@ export function responseOf(state: ResponsesState, id = ''): ResponseState {
 
 /** Refuses what would change a conversation that a response is working on. */
 export function checkUnlocked({ active, lockedUntil }: ConversationState): void {
-  const cause: ConflictCause | null = active
-    ? active.foreignMs === null
-      ? 'run'
-      : 'foreign_run'
-    : lockedUntil > performance.now()
-      ? 'lingering_lock'
-      : null
-  if (cause) throw conversationLocked(cause)
+  if (active) {
+    const cause: ConflictCause = active.foreignMs === null ? 'own_run' : 'foreign_run'
+    throw conversationLocked({ cause, runId: active.response.id })
+  }
+  if (lockedUntil > performance.now())
+    throw conversationLocked({ cause: 'lingering_lock', runId: null })
 }
 
 /** Adds to the end. `responseId` is what brought the items along or wrote them. */
