@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { ConfigError } from './errors.ts'
 import { nearest } from './model/nearest.ts'
+import { operationKinds } from './model/operation.ts'
 import { defaultSchema, schemaNameProblem } from './model/schema-name.ts'
 import { type ProviderName, providerNames } from './model/thread.ts'
 
@@ -25,6 +26,21 @@ const settings = {
     .default(30_000)
     .describe('longest wait for running operations when asked to stop'),
   callTimeoutMs: integer(100, 3_600_000).default(60_000).describe('deadline of a provider request'),
+  settleMs: integer(0, 600_000)
+    .default(60_000)
+    .describe('how long reads of `responses` may lag behind writes'),
+  assistantsSettleMs: integer(0, 600_000)
+    .default(60_000)
+    .describe('how long reads of `assistants` may lag behind writes'),
+  runTimeoutMs: integer(100, 86_400_000)
+    .default(900_000)
+    .describe('longest a run may take before it is cancelled'),
+  foreignRunMs: integer(0, 86_400_000)
+    .default(900_000)
+    .describe('longest wait for a run that somebody else has started'),
+  holdUnknown: listOf(operationKinds)
+    .default([])
+    .describe('operations that wait for an operator where a call stays unknown'),
   maxAttempts: integer(1, 1000).default(5).describe('attempts before an operation fails'),
   logLevel: oneOf(logLevels).default('info').describe('least important level to log'),
   logContent: boolean().default(false).describe('let messages appear in the log'),
@@ -39,6 +55,8 @@ const settings = {
 export type SettingName = keyof typeof settings
 type Settings = z.output<z.ZodObject<typeof settings>>
 type ProviderSettingName =
+  | 'settleMs'
+  | 'assistantsSettleMs'
   | 'openaiApiKey'
   | 'openaiBaseUrl'
   | 'assistantsApiKey'
@@ -46,7 +64,7 @@ type ProviderSettingName =
 
 export type Config = Omit<Settings, ProviderSettingName> & {
   /** Only those for which there is a key. */
-  providers: Partial<Record<ProviderName, { apiKey: string; baseUrl?: string }>>
+  providers: Partial<Record<ProviderName, { apiKey: string; baseUrl?: string; settleMs?: number }>>
 }
 
 /** How a setting is written on the command line and in the environment, for `--help` and the docs. */
@@ -114,14 +132,21 @@ function missingKeys({ openaiApiKey, assistantsApiKey }: Partial<Settings>): str
 }
 
 function toConfig(values: Settings): Config {
-  const { openaiApiKey, openaiBaseUrl, assistantsApiKey, assistantsBaseUrl, ...rest } = values
+  const { openaiApiKey, openaiBaseUrl, settleMs, ...others } = values
+  const { assistantsApiKey, assistantsBaseUrl, assistantsSettleMs, ...rest } = others
   const assistantsKey = assistantsApiKey ?? openaiApiKey
   return {
     ...rest,
     providers: {
-      ...(openaiApiKey && { responses: { apiKey: openaiApiKey, baseUrl: openaiBaseUrl } }),
+      ...(openaiApiKey && {
+        responses: { apiKey: openaiApiKey, baseUrl: openaiBaseUrl, settleMs },
+      }),
       ...(assistantsKey && {
-        assistants: { apiKey: assistantsKey, baseUrl: assistantsBaseUrl ?? openaiBaseUrl },
+        assistants: {
+          apiKey: assistantsKey,
+          baseUrl: assistantsBaseUrl ?? openaiBaseUrl,
+          settleMs: assistantsSettleMs,
+        },
       }),
     },
   }
@@ -182,6 +207,12 @@ function boolean() {
 
 function oneOf<const Names extends readonly string[]>(names: Names) {
   return z.enum(names, `write one of ${names.join(', ')}`)
+}
+
+function listOf<const Names extends readonly string[]>(names: Names) {
+  const error = `write one or more of ${names.join(', ')}, separated by commas`
+  const list = z.array(z.enum(names, error), error)
+  return z.preprocess((text) => (typeof text === 'string' ? text.split(/\s*,\s*/) : text), list)
 }
 
 function schemaName() {

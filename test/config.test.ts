@@ -24,6 +24,9 @@ test('without flags and environment everything has its default', () => {
     sweepMs: 500,
     shutdownMs: 30_000,
     callTimeoutMs: 60_000,
+    runTimeoutMs: 900_000,
+    foreignRunMs: 900_000,
+    holdUnknown: [],
     maxAttempts: 5,
     logLevel: 'info',
     logContent: false,
@@ -99,15 +102,32 @@ test('what a command needs is told to be missing, and typed as there when it is'
 
 test('the Assistants settings fall back to the OpenAI ones, each by itself', () => {
   const openai = { OPENAI_API_KEY: 'key-a', OPENAI_BASE_URL: 'http://a.test/v1' }
-  const responses = { apiKey: 'key-a', baseUrl: 'http://a.test/v1' }
+  const responses = { apiKey: 'key-a', baseUrl: 'http://a.test/v1', settleMs: 60_000 }
   expect(loadConfig({}, openai).providers).toEqual({ responses, assistants: responses })
   expect(loadConfig({}, { ...openai, ASSISTANTS_BASE_URL: 'http://b.test/v1' }).providers).toEqual({
     responses,
-    assistants: { apiKey: 'key-a', baseUrl: 'http://b.test/v1' },
+    assistants: { ...responses, baseUrl: 'http://b.test/v1' },
   })
   expect(loadConfig({}, { ASSISTANTS_API_KEY: 'key-b' }).providers).toEqual({
-    assistants: { apiKey: 'key-b' },
+    assistants: { apiKey: 'key-b', baseUrl: undefined, settleMs: 60_000 },
   })
+})
+
+test('each provider has a settle time of its own', () => {
+  const { providers } = loadConfig({ settleMs: '0' }, { OPENAI_API_KEY: 'key' })
+  expect(providers).toMatchObject({ responses: { settleMs: 0 }, assistants: { settleMs: 60_000 } })
+  const env = { OPENAI_API_KEY: 'key', ASSISTANTS_SETTLE_MS: '5000' }
+  expect(loadConfig({}, env).providers.assistants).toMatchObject({ settleMs: 5_000 })
+})
+
+test('the operations that are held where a call stays unknown are a list of their names', () => {
+  const held = (text: string) => loadConfig({}, { INTURN_HOLD_UNKNOWN: text }).holdUnknown
+  expect(held('add_message, create_run')).toEqual(['add_message', 'create_run'])
+  expect(held('')).toEqual([])
+  for (const wrong of ['add_messages', 'add_message,,create_run', 'all'])
+    expect(problemsOf(() => held(wrong))).toEqual([
+      'INTURN_HOLD_UNKNOWN: write one or more of create_thread, add_message, create_run, add_message_and_run, update_thread, separated by commas',
+    ])
 })
 
 test('a base URL without a key is refused', () => {

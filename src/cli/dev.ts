@@ -63,7 +63,9 @@ async function start(
   if (emulated) {
     const emulator = await startEmulator()
     cleanUp.push(() => emulator.close())
-    const settings = { apiKey: 'dev', baseUrl: emulator.url }
+    // Its reads do not lag, and it answers at once or not at all: nobody has to wait for that.
+    const settings = { apiKey: 'dev', baseUrl: emulator.url, settleMs: 0 }
+    config.callTimeoutMs = Math.min(config.callTimeoutMs, 5_000)
     config.providers = { responses: settings, assistants: settings }
   }
   const log = createLogger({ level: config.logLevel })

@@ -12,6 +12,11 @@ const providerSettings: readonly SettingName[] = [
   'assistantsBaseUrl',
   'provider',
   'callTimeoutMs',
+  'settleMs',
+  'assistantsSettleMs',
+  'runTimeoutMs',
+  'foreignRunMs',
+  'holdUnknown',
   'maxAttempts',
 ]
 const dispatcherSettings: readonly SettingName[] = [

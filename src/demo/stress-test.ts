@@ -107,6 +107,9 @@ async function withDispatchers<T>(
       openaiBaseUrl: emulators.responses.with.url,
       assistantsApiKey: 'demo',
       assistantsBaseUrl: emulators.assistants.with.url,
+      callTimeoutMs: '5000',
+      settleMs: '0',
+      assistantsSettleMs: '0',
     }
     const dispatcher = await startDispatcherProcess(settings, onComplaint)
     running.push(dispatcher)

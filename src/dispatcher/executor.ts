@@ -1,14 +1,16 @@
 import type pg from 'pg'
 import type { Logger } from 'pino'
 import { z } from 'zod'
+import type { OperationKind } from '../model/operation.ts'
 import type { Outcome } from '../model/outcome.ts'
 import type { OnPoint } from '../model/point.ts'
 import type { ProviderName } from '../model/thread.ts'
-import type { OperationContext } from '../operations/context.ts'
-import { ClaimLost, Journal, OutcomeUnknown } from '../operations/journal.ts'
+import { ClaimLost, Journal } from '../operations/journal.ts'
 import { Refusal } from '../operations/refusal.ts'
 import { operationOf } from '../operations/registry.ts'
 import { RunFailed } from '../operations/run-outcome.ts'
+import { Held, NotYet } from '../operations/waiting.ts'
+import type { ProviderFailure } from '../provider/classify-error.ts'
 import type { Provider } from '../provider/provider.ts'
 import { ProviderError } from '../provider/provider-error.ts'
 import type { Claim } from './dispatcher.ts'
@@ -24,6 +26,12 @@ export type ExecutorOptions = {
   providers: Partial<Record<ProviderName, Provider>>
   /** Deadline of one provider request, in milliseconds. */
   callTimeoutMs: number
+  /** Longest wait for a run of somebody else, in milliseconds. */
+  foreignRunMs: number
+  /** Longest time that a run may take, in milliseconds. */
+  runTimeoutMs: number
+  /** Kinds whose operations wait for an operator where a call's outcome stays unknown. */
+  holdUnknown: readonly OperationKind[]
   retry: RetryLimits
   log: Logger
   onPoint?: OnPoint
@@ -40,10 +48,11 @@ export function createExecutor(options: ExecutorOptions): Execute {
     const log = operationLog(options.log, claim.operation, options.logContent ?? false)
     log.started()
     options.onPoint?.('claimed', claim.operation)
-    const outcome = await perform(claim, options).catch((error: unknown) => {
+    const journal = journalOf(claim, options)
+    const outcome = await perform(claim, journal, options).catch((error: unknown) => {
       if (error instanceof ClaimLost || claim.signal.aborted) return null
       if (!isExpected(error)) log.unexpected(error)
-      return outcomeOf(error, claim, options.retry)
+      return outcomeOf(error, claim, journal, options.retry)
     })
     log.ended(outcome)
     options.onPoint?.('before_settle', claim.operation)
@@ -51,68 +60,75 @@ export function createExecutor(options: ExecutorOptions): Execute {
   }
 }
 
-async function perform(claim: Claim, options: ExecutorOptions): Promise<Outcome> {
-  const { operation } = claim
+async function perform(claim: Claim, journal: Journal, options: ExecutorOptions): Promise<Outcome> {
+  const { operation, signal } = claim
+  const { pool, callTimeoutMs, foreignRunMs, runTimeoutMs, holdUnknown, retry } = options
   const provider = options.providers[operation.provider]
   if (provider === undefined) return notServedHere(operation.provider)
   const { schema, handle } = operationOf(operation.operation)
   // A row may be older than the schema that it is checked by now.
   const data = schema.safeParse(operation.data)
   if (!data.success) throw new Refusal('data_invalid', z.prettifyError(data.error))
-  return handle(contextOf(claim, data.data, provider, options))
+  return handle({
+    operation,
+    data: data.data,
+    provider,
+    call: { signal, timeoutMs: callTimeoutMs },
+    journal,
+    pool,
+    foreignRunMs,
+    runTimeoutMs,
+    holdsUnknown: holdUnknown.includes(operation.operation),
+    hasAttemptsLeft: operation.failures < retry.maxAttempts,
+  })
 }
 
-function contextOf(
-  claim: Claim,
-  data: unknown,
-  provider: Provider,
-  { pool, callTimeoutMs, onPoint }: ExecutorOptions,
-): OperationContext {
+function journalOf(claim: Claim, { pool, callTimeoutMs, onPoint }: ExecutorOptions): Journal {
   const { operation, dispatcherId, signal } = claim
   // An earlier attempt has sent something already.
   claim.sent = operation.intent !== null || operation.progress !== null
   const onSend = () => {
     claim.sent = true
   }
-  return {
-    operation,
-    data,
-    provider,
-    call: { signal, timeoutMs: callTimeoutMs },
-    journal: new Journal(operation, {
-      pool,
-      dispatcherId,
-      signal,
-      timeoutMs: callTimeoutMs,
-      onPoint,
-      onSend,
-    }),
-    pool,
-  }
+  const options = { pool, dispatcherId, signal, timeoutMs: callTimeoutMs, onPoint, onSend }
+  return new Journal(operation, options)
 }
 
 const isExpected = (error: unknown) =>
-  error instanceof Refusal || error instanceof OutcomeUnknown || error instanceof ProviderError
+  error instanceof Refusal ||
+  error instanceof NotYet ||
+  error instanceof Held ||
+  error instanceof ProviderError
 
-function outcomeOf(error: unknown, { operation }: Claim, limits: RetryLimits): Outcome {
+function outcomeOf(
+  error: unknown,
+  { operation }: Claim,
+  journal: Journal,
+  limits: RetryLimits,
+): Outcome {
   const { failures, attempts } = operation
   const tries = { failures, waits: attempts - 1 - failures }
-  if (error instanceof Refusal)
-    return { status: 'failed', error: { code: error.code, message: error.message } }
-  if (error instanceof OutcomeUnknown) {
-    const { code, message, delayMs } = error
-    return { status: 'retry', error: { code, message }, delayMs, burnsAttempt: false }
+  if (error instanceof Refusal) return { status: 'failed', error: error.failure }
+  if (error instanceof Held) return { status: 'held', error: error.failure }
+  if (error instanceof NotYet) {
+    const { failure, delayMs } = error
+    return { status: 'retry', error: failure, delayMs, burnsAttempt: false }
   }
-  if (error instanceof ProviderError) {
-    const outcome = afterFailure(error.failure, tries, limits)
-    const isLastRun = error instanceof RunFailed && outcome.status === 'failed'
-    return isLastRun ? { ...outcome, result: error.result } : outcome
-  }
+  const failure = failureOf(error)
+  // What was sent may have taken effect: it is looked for before the operation is given up.
+  const isLookedFor = error instanceof ProviderError && journal.isUnderWay
+  const patience = isLookedFor ? { maxAttempts: Infinity } : {}
+  const outcome = afterFailure(failure, tries, { ...limits, ...patience })
+  const isLastRun = error instanceof RunFailed && outcome.status === 'failed'
+  return isLastRun ? { ...outcome, result: error.result } : outcome
+}
+
+function failureOf(error: unknown): ProviderFailure {
+  if (error instanceof ProviderError) return error.failure
   // Ours, or the database's: its words may quote content, so they go to the log alone.
   const name = error instanceof Error ? error.name : typeof error
   const message = `inturn could not go on (${name}): its log says more.`
-  const failure = { code: 'internal_error', message, decision: 'reconcile', sent: true } as const
-  return afterFailure(failure, tries, limits)
+  return { code: 'internal_error', message, decision: 'reconcile', sent: true }
 }
 
 /** The thread has moved to another provider since this was queued; its dispatchers are served it next. */

@@ -10,8 +10,14 @@ export type RunStatus =
 /** Tokens of one run, as the provider billed them. */
 export type Usage = { input_tokens: number; output_tokens: number; total_tokens: number }
 
-/** A call of the caller's own function that the model asked for. */
-export type ToolCall = { call_id: string; name: string; arguments: string }
+/** Something of the caller's own that the model asked for, and that waits for its output. */
+export type ToolCall = {
+  /** `function_call`, or the type of the item that asks: `custom_tool_call`, `shell_call` … */
+  type: string
+  call_id: string
+  name: string
+  arguments: string
+}
 
 /** A run that is over (or waits for tool outputs), in the shape that `result.run` shows to SQL users. */
 export type Run = {

@@ -14,11 +14,19 @@ export type OperationContext<Data = unknown> = {
   call: CallOptions
   journal: Journal
   pool: pg.Pool
+  /** Longest wait for a run of somebody else, in milliseconds. */
+  foreignRunMs: number
+  /** Longest time that a run may take, in milliseconds. */
+  runTimeoutMs: number
+  /** A call of which nothing is found is for an operator to judge; otherwise it is sent again. */
+  holdsUnknown: boolean
+  /** False: it is only looked whether what was sent before took effect. */
+  hasAttemptsLeft: boolean
 }
 
 /**
  * Executes one claimed operation, from wherever an earlier attempt has left it. Throws Refusal,
- * ProviderError, RunFailed or OutcomeUnknown, which say what is to become of it.
+ * ProviderError, RunFailed, NotYet or Held, which say what is to become of it.
  */
 export type Handler<Data> = (context: OperationContext<Data>) => Promise<Outcome>
 

@@ -3,7 +3,9 @@ import type { ProviderName } from '../model/thread.ts'
 import { ProviderError } from '../provider/provider-error.ts'
 import type { Handler, OperationContext } from './context.ts'
 import type { CreateThread } from './data/create-thread.ts'
+import { replaceMetadataOnce } from './metadata-once.ts'
 import { ensureProviderThread } from './provider-thread.ts'
+import { confirmAbsence, isNotFound } from './read-lag.ts'
 import { Refusal } from './refusal.ts'
 
 /** Creates the provider thread, or adopts the one that `data` names; harmless to repeat. */
@@ -17,7 +19,7 @@ export const createThread: Handler<CreateThread> = async (context) => {
   const id = known ?? (await ensureProviderThread(context, data.metadata))
   if (known !== null) {
     const found = await provider.retrieveThread(id, call)
-    if (data.metadata) await provider.updateThread(id, data.metadata, call)
+    if (data.metadata) await replaceMetadataOnce(context, id, data.metadata)
     await journal.noteThread({ metadata: data.metadata ?? found.metadata })
   }
   return { status: 'completed', result: { provider_thread_id: id } }
@@ -47,16 +49,16 @@ async function moveTo(
   return { status: 'retry', error, delayMs: 0, burnsAttempt: false }
 }
 
-async function isKnown(
-  id: string,
-  { provider, call }: OperationContext<CreateThread>,
-): Promise<boolean> {
+/** Throws `NotYet` where the provider thread may only not be readable yet. */
+async function isKnown(id: string, context: OperationContext<CreateThread>): Promise<boolean> {
+  const { provider, call } = context
   try {
     await provider.retrieveThread(id, call)
     return true
   } catch (error) {
-    if (error instanceof ProviderError && error.code === 'provider_thread_not_found') return false
-    throw error
+    if (!(error instanceof ProviderError) || error.code !== 'provider_thread_not_found') throw error
+    if (isNotFound(error)) await confirmAbsence(context, error)
+    return false
   }
 }
 

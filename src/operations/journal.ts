@@ -14,16 +14,6 @@ export class ClaimLost extends InturnError {
   }
 }
 
-/** It cannot be told yet whether an earlier call took effect: look again after `delayMs`. */
-export class OutcomeUnknown extends InturnError {
-  readonly delayMs: number
-
-  constructor({ call }: Intent, delayMs: number) {
-    super('outcome_unknown', `Whether an earlier call (${call}) took effect cannot be told yet.`)
-    this.delayMs = delayMs
-  }
-}
-
 /** Who writes, and for which claim. */
 export type JournalOptions = {
   pool: pg.Pool
@@ -45,13 +35,13 @@ export class Journal {
   readonly #options: JournalOptions
   readonly #startedAt = performance.now()
   #progress: Progress
-  #unresolved: Intent | null
+  #intent: Intent | null
 
   constructor(operation: ClaimedOperation, options: JournalOptions) {
     this.#operation = operation
     this.#options = options
     this.#progress = operation.progress ?? {}
-    this.#unresolved = operation.intent
+    this.#intent = operation.intent
   }
 
   /** What is known to exist at the provider. */
@@ -65,33 +55,64 @@ export class Journal {
     return run_id !== undefined && !failed_run_ids?.includes(run_id) ? run_id : null
   }
 
-  /** The call of an earlier attempt that may have taken effect; of this kind, where one is named. */
+  /** The call that may have taken effect; of this kind, where one is named. */
   unresolved(call?: string): Intent | null {
-    const isMeant = call === undefined || this.#unresolved?.call === call
-    return isMeant ? this.#unresolved : null
+    return call === undefined || this.#intent?.call === call ? this.#intent : null
+  }
+
+  /** Something may be going on at the provider that the next operation of the thread would meet. */
+  get isUnderWay(): boolean {
+    const { openRunId } = this
+    // A provider thread that nobody knows of disturbs nobody.
+    return openRunId !== null || (this.#intent !== null && this.#intent.call !== 'create_thread')
+  }
+
+  /** The time by the database's clock, in milliseconds since 1970. */
+  now(): number {
+    return Date.parse(this.#operation.claimed_at) + performance.now() - this.#startedAt
   }
 
   /** Sends something that must not be sent twice; the caller notes what came of it. */
   async send<T>(call: string, after: string | null, work: () => Promise<T>): Promise<T> {
     this.#options.onSend()
     this.reach('before_intent')
-    await this.#write({ call, after, timeout_ms: this.#options.timeoutMs }, {})
+    const earlier = this.#intent
+    const intent = { call, after, timeout_ms: this.#options.timeoutMs }
+    await this.#write(intent, {})
     this.reach('before_send')
     try {
       const answer = await work()
       this.reach('after_send')
       return answer
     } catch (error) {
-      if (error instanceof ProviderError) await this.#afterError(error)
+      // Certainly refused, so it was never sent; an earlier call of unknown outcome stays one.
+      if (isRefused(error) && this.#intent === intent) await this.#write(earlier, {})
       throw error
     }
   }
 
-  /** Writes down what is known now; nothing is of unknown outcome any more. */
+  /** Writes down what is known now; nothing is of unknown outcome any more, and nothing in the way. */
   async note(progress: Progress): Promise<void> {
-    this.#unresolved = null
-    await this.#write(null, progress)
+    const { foreign_run, missing } = this.#progress
+    await this.#write(null, {
+      ...(foreign_run && { foreign_run: null }),
+      ...(missing && { missing: null }),
+      ...progress,
+    })
     this.reach('after_note')
+  }
+
+  /** Writes down what is known now, and leaves open what is of unknown outcome. */
+  async noteBeside(progress: Progress): Promise<void> {
+    this.#options.onSend()
+    await this.#write(this.#intent, progress)
+  }
+
+  /** What is known of a call of unknown outcome: it counts from now. */
+  async restartIntent(facts: Pick<Intent, 'timeout_ms' | 'free'>): Promise<Intent> {
+    const intent = { ...(this.#intent as Intent), ...facts, at: isoTime(this.now()) }
+    await this.#write(intent, {})
+    return intent
   }
 
   async noteThread(facts: ThreadFacts): Promise<void> {
@@ -105,35 +126,18 @@ export class Journal {
     this.#options.onPoint?.(point, this.#operation)
   }
 
-  /** Somebody adds to the provider thread what we do not know: the next operation looks itself. */
-  async forgetLastItem(): Promise<void> {
-    await this.noteThread({ last_item_id: null })
-  }
-
-  /**
-   * Nothing was found of an unresolved call. That proves something only once reads no longer lag
-   * behind: throws `OutcomeUnknown` before.
-   */
-  giveTimeToSettle(intent: Intent, settleMs: number): void {
-    const { intent_age_ms } = this.#operation
-    const ageMs = (intent_age_ms ?? 0) + performance.now() - this.#startedAt
-    const restMs = intent.timeout_ms + settleMs - ageMs
-    if (restMs > 0) throw new OutcomeUnknown(intent, Math.min(restMs, Math.max(250, ageMs / 2)))
-  }
-
-  async #afterError({ failure: { decision } }: ProviderError): Promise<void> {
-    // Certainly refused, so it was never sent; an earlier call of unknown outcome stays one.
-    if (decision !== 'reconcile') await this.#write(this.#unresolved, {})
-    // This call or a foreign run may be adding items.
-    if (decision === 'reconcile' || decision === 'wait_for_run') await this.forgetLastItem()
-  }
-
   async #write(intent: Intent | null, progress: Progress): Promise<void> {
     const { pool, dispatcherId, signal } = this.#options
     const isMine = await whileLocked(signal, () =>
       noteProgress(pool, dispatcherId, this.#operation, intent, progress),
     )
     if (!isMine) throw new ClaimLost()
+    this.#intent = intent
     this.#progress = { ...this.#progress, ...progress }
   }
 }
+
+const isRefused = (error: unknown) =>
+  error instanceof ProviderError && error.failure.decision !== 'reconcile'
+
+export const isoTime = (ms: number): string => new Date(ms).toISOString()

@@ -1,6 +1,8 @@
 import type { MessageInput } from '../model/message.ts'
 import { type OperationContext, tagOf } from './context.ts'
+import { awaitForeignRun, sendWhenFree } from './foreign-run.ts'
 import { itemBefore } from './provider-thread.ts'
+import { mayResend } from './unknown-outcome.ts'
 
 /** Adds the operation's message unless it stands there already; returns its id. */
 export async function sendMessageOnce(
@@ -11,11 +13,12 @@ export async function sendMessageOnce(
   const { provider, journal, call } = context
   if (journal.progress.message_id !== undefined) return journal.progress.message_id
   const tag = tagOf(context)
-  const after = await itemBefore(context, threadId)
   const unresolved = journal.unresolved('add_message')
+  if (!unresolved) await awaitForeignRun(context, threadId)
+  const after = await itemBefore(context, threadId)
   let found = unresolved && (await provider.findMessage(threadId, message, tag, after, call))
-  if (unresolved && !found) journal.giveTimeToSettle(unresolved, provider.profile.settleMs)
-  found ??= await journal.send('add_message', after, () =>
+  if (unresolved && !found) await mayResend(context, unresolved)
+  found ??= await sendWhenFree(context, 'add_message', after, () =>
     provider.addMessage(threadId, message, tag, call),
   )
   await journal.note({ message_id: found.id })

@@ -1,14 +1,18 @@
 import type { OperationContext } from './context.ts'
+import { mayResend } from './unknown-outcome.ts'
 
 /** Id of the provider thread, which is created with the first operation that needs it. */
 export async function ensureProviderThread(
-  { operation, provider, journal, call }: OperationContext,
+  context: OperationContext,
   metadata?: Record<string, string>,
 ): Promise<string> {
+  const { operation, provider, journal, call, holdsUnknown } = context
   if (operation.provider_thread_id !== null) return operation.provider_thread_id
   let id = journal.progress.provider_thread_id
   if (id === undefined) {
     // One that was lost in an earlier attempt cannot be found; empty, it harms nobody.
+    const lost = journal.unresolved('create_thread')
+    if (lost && holdsUnknown) await mayResend(context, lost)
     const created = await journal.send('create_thread', null, () =>
       provider.createThread(metadata ?? {}, call),
     )
@@ -21,7 +25,8 @@ export async function ensureProviderThread(
 
 /**
  * Newest item of the provider thread before the call that comes next, or before the earlier one whose
- * effect is looked for: what it adds stands after it. Null when there was none.
+ * effect is looked for: what it adds stands after it. Null when there was none. It may be older than
+ * the newest, never newer.
  */
 export async function itemBefore(
   { operation, provider, journal, call }: OperationContext,
@@ -29,10 +34,20 @@ export async function itemBefore(
 ): Promise<string | null> {
   const unresolved = journal.unresolved()
   if (unresolved) return unresolved.after
-  const { provider_thread_id, message_id, after } = journal.progress
-  if (message_id !== undefined) return message_id
-  if (after !== undefined) return after
-  if (operation.last_item_id !== null) return operation.last_item_id
-  // Created by this very operation, it was empty; any other may hold what others wrote.
-  return provider_thread_id !== undefined ? null : provider.lastItem(threadId, call)
+  const { provider_thread_id, foreign_run } = journal.progress
+  const known = knownItem(operation, journal)
+  // A foreign run writes what we do not know.
+  if (foreign_run) return provider.lastItem(threadId, known, call)
+  // Created by this very operation, the thread was empty; any other may hold what others wrote.
+  if (known !== null || provider_thread_id !== undefined) return known
+  return provider.lastItem(threadId, null, call)
+}
+
+/** The newest item that is known, without asking. */
+export function knownItem(
+  operation: OperationContext['operation'],
+  { progress }: OperationContext['journal'],
+): string | null {
+  const { last_item_id, message_id, after } = progress
+  return last_item_id ?? message_id ?? after ?? operation.last_item_id
 }

@@ -6,6 +6,7 @@ import type { Handler } from './context.ts'
 import { createRun } from './create-run.ts'
 import { createThread } from './create-thread.ts'
 import { type OperationData, operationData } from './data/index.ts'
+import { despiteReadLag } from './read-lag.ts'
 import { updateThread } from './update-thread.ts'
 
 const handlers: { [Kind in OperationKind]: Handler<OperationData<Kind>> } = {
@@ -21,5 +22,9 @@ export function operationOf(kind: OperationKind): {
   schema: z.ZodObject
   handle: Handler<unknown>
 } {
-  return { schema: operationData[kind], handle: handlers[kind] as Handler<unknown> }
+  const handle = handlers[kind] as Handler<unknown>
+  return {
+    schema: operationData[kind],
+    handle: (context) => despiteReadLag(context, () => handle(context)),
+  }
 }

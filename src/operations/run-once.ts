@@ -1,14 +1,14 @@
-import type { MessageInput } from '../model/message.ts'
 import type { NamelessRun, Run } from '../model/run.ts'
-import type { RunParameters } from '../provider/provider.ts'
+import { ProviderError } from '../provider/provider-error.ts'
 import { type OperationContext, tagOf } from './context.ts'
+import { followRun, notStopped, stopRun } from './follow-run.ts'
+import { awaitForeignRun, isHeldByRun, metForeignRun } from './foreign-run.ts'
+import { isoTime } from './journal.ts'
+import { findLostRun } from './lost-run.ts'
 import { itemBefore } from './provider-thread.ts'
-
-export type RunWish = {
-  /** Travels with the run, where the provider takes it along. */
-  message?: MessageInput
-  parameters: RunParameters
-}
+import { type RunWish, requestOf } from './run-request.ts'
+import { withinTime } from './time-limit.ts'
+import { isWedged, repair } from './wedged-conversation.ts'
 
 /**
  * The operation's run, followed to its end: the one that is known, the one that an earlier attempt
@@ -17,54 +17,103 @@ export type RunWish = {
 export async function runOnce(
   context: OperationContext,
   threadId: string,
-  { message, parameters }: RunWish,
+  wish: RunWish,
 ): Promise<Run | NamelessRun> {
-  const { provider, journal, call } = context
-  if (journal.openRunId !== null) return provider.followRun(threadId, journal.openRunId, call)
-
-  const after = await itemBefore(context, threadId)
-  const placedId = message && (await findPlaced(context, threadId, after, message))
-  const lost = await findLostRun(context, threadId, placedId ?? after)
+  const { journal } = context
+  if (journal.openRunId !== null) return followRun(context, threadId, journal.openRunId)
+  const lost = await findLostRun(context, threadId, wish)
   if (lost) return lost
-  const request = message && !placedId ? { message, parameters } : { parameters }
-  const onStarted = (run_id: string) => {
-    journal.reach('run_named')
-    return journal.note({ run_id, after })
-  }
-  return journal.send('start_run', after, () =>
-    provider.startRun(threadId, request, tagOf(context), onStarted, call),
-  )
+  const late = await findLateEnd(context, threadId, wish)
+  if (late) return late
+  await findPlaced(context, threadId, wish)
+  if (journal.unresolved('answer_calls')) await repair(context, threadId)
+  if (!journal.unresolved()) await awaitForeignRun(context, threadId, wish.parameters)
+  return startRun(context, threadId, wish)
 }
 
-/** Id of the message, where a run of an earlier attempt has brought it into the thread already. */
+async function startRun(
+  context: OperationContext,
+  threadId: string,
+  wish: RunWish,
+): Promise<Run | NamelessRun> {
+  const { provider, journal, call, runTimeoutMs } = context
+  const after = await itemBefore(context, threadId)
+  const request = requestOf(context, wish)
+  try {
+    const run = await withinTime(call, runTimeoutMs, (call, begin) =>
+      journal.send('start_run', after, () => {
+        const onStarted = async (run_id: string) => {
+          journal.reach('run_named')
+          const first = journal.progress.after === undefined ? { after } : {}
+          await journal.note({ run_id, run_since: isoTime(journal.now()), ...first })
+          begin(0)
+        }
+        return provider.startRun(threadId, request, tagOf(context), onStarted, call)
+      }),
+    )
+    return run ?? (await stopRun(context, threadId, journal.openRunId as string))
+  } catch (error) {
+    if (!(error instanceof ProviderError)) throw error
+    if (isWedged(error)) {
+      await repair(context, threadId, error)
+      return startRun(context, threadId, wish)
+    }
+    if (isHeldByRun(error)) return heldBy(context, threadId, error)
+    throw error
+  }
+}
+
+/** The thread is held by a run: ours, where it says so, else that of somebody else. */
+async function heldBy(
+  context: OperationContext,
+  threadId: string,
+  error: ProviderError,
+): Promise<Run> {
+  const { provider, journal, call } = context
+  const { blockingRunId } = error.failure
+  if (blockingRunId !== undefined) {
+    const { tag } = await provider.lookAtRun(threadId, blockingRunId, call)
+    if (tag === tagOf(context)) {
+      await journal.note({ run_id: blockingRunId, run_since: isoTime(journal.now()) })
+      return followRun(context, threadId, blockingRunId)
+    }
+  }
+  if (!journal.unresolved('start_run')) throw await metForeignRun(context, error)
+  // Where no name is told, this is most likely the run whose id was lost. It counts from now.
+  await journal.restartIntent({ timeout_ms: 0, free: false })
+  throw await metForeignRun(context, error, { call: 'start_run' })
+}
+
+/** A run that was cancelled and has ended all the same: providers were seen to say the one and do the other. */
+async function findLateEnd(
+  context: OperationContext,
+  threadId: string,
+  { parameters }: RunWish,
+): Promise<Run | null> {
+  const { provider, journal, call } = context
+  const { stopping } = journal.progress
+  if (stopping === undefined) return null
+  const { run_id } = stopping
+  if (await provider.isBusy(threadId, parameters, call)) throw notStopped(context, stopping)
+  const run = await provider.followRun(threadId, run_id, call)
+  if (run.status === 'cancelled' || run.status === 'failed') return null
+  await journal.note({
+    failed_run_ids: journal.progress.failed_run_ids?.filter((id) => id !== run_id),
+    run_id,
+  })
+  return run
+}
+
+/** Notes the message, where a run of an earlier attempt has brought it into the thread already. */
 async function findPlaced(
   context: OperationContext,
   threadId: string,
-  after: string | null,
-  message: MessageInput,
-): Promise<string | null> {
+  wish: RunWish,
+): Promise<void> {
   const { provider, journal, call } = context
-  const hasFailed = (journal.progress.failed_run_ids ?? []).length > 0
-  if (!hasFailed && !journal.unresolved('start_run')) return null
+  const { message } = requestOf(context, wish)
+  const { failed_run_ids = [], after = null } = journal.progress
+  if (message === undefined || failed_run_ids.length === 0) return
   const found = await provider.findMessage(threadId, message, tagOf(context), after, call)
-  return found?.id ?? null
-}
-
-/** The run that an earlier attempt may have started, by whatever the provider shows of it. */
-async function findLostRun(
-  context: OperationContext,
-  threadId: string,
-  after: string | null,
-): Promise<Run | NamelessRun | null> {
-  const { provider, journal, call } = context
-  const intent = journal.unresolved('start_run')
-  if (intent === null) return null
-  const found = await provider.findRun(threadId, tagOf(context), call)
-  if (found && !journal.progress.failed_run_ids?.includes(found.id)) {
-    await journal.note({ run_id: found.id })
-    return provider.followRun(threadId, found.id, call)
-  }
-  const answered = await provider.findAnswer(threadId, after, call)
-  if (answered === null) journal.giveTimeToSettle(intent, provider.profile.settleMs)
-  return answered
+  if (found) await journal.noteBeside({ message_id: found.id })
 }

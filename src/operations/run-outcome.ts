@@ -1,7 +1,9 @@
 import type { OperationResult, Outcome } from '../model/outcome.ts'
 import type { NamelessRun, Run } from '../model/run.ts'
 import { ProviderError } from '../provider/provider-error.ts'
+import { abandonRun } from './abandon-run.ts'
 import type { OperationContext } from './context.ts'
+import { knownItem } from './provider-thread.ts'
 
 /** A run that failed for a reason that passes: another run may succeed. The message is not added again. */
 export class RunFailed extends ProviderError {
@@ -20,8 +22,11 @@ export async function runOutcome(
   run: Run | NamelessRun,
 ): Promise<Outcome> {
   const { journal } = context
-  const { message_id } = journal.progress
-  const { id, status, model, incomplete_reason, text, usage } = run
+  if (run.status === 'requires_action') await abandonRun(context, threadId, run)
+  const { message_id, abandoned } = journal.progress
+  const isAbandoned = abandoned?.run_id === run.id
+  const { id, model, incomplete_reason, text, usage } = run
+  const status = isAbandoned ? 'requires_action' : run.status
   const result: OperationResult = {
     provider_thread_id: threadId,
     ...(message_id !== undefined && { message_id }),
@@ -29,14 +34,9 @@ export async function runOutcome(
     text,
     usage,
   }
-  if (run.status === 'failed' && isPassing(run)) {
-    await forgetRun(context, run)
-    throw new RunFailed(run.error, result)
-  }
-  if (run.status === 'requires_action')
-    await context.provider.abandonRun(threadId, run, context.call)
+  if (run.id !== null && !isAbandoned) await forgetPassing(context, run, result)
   await journal.noteThread({ last_item_id: await newestItem(context, threadId, run) })
-  switch (run.status) {
+  switch (status) {
     case 'completed':
     case 'incomplete':
       return { status: 'completed', result }
@@ -46,47 +46,64 @@ export async function runOutcome(
         error: { code: 'run_cancelled', message: 'The run was cancelled by somebody else.' },
         result,
       }
+    case 'requires_action':
+      return { status: 'failed', error: callsLeft(abandoned?.functions ?? []), result }
     default:
-      return { status: 'failed', error: failureOf(run), result }
+      return { status: 'failed', error: run.error ?? unexplained, result }
   }
 }
 
 /** Codes of failed runs, on either provider, that say nothing against the request itself. */
 const passingCodes = ['server_error', 'rate_limit_exceeded', 'vector_store_timeout']
 
-function isPassing(run: Run | NamelessRun): run is Run & { error: NonNullable<Run['error']> } {
-  return passingCodes.includes(run.error?.code ?? '')
+/** Throws `RunFailed` where another run may succeed. */
+async function forgetPassing(
+  context: OperationContext,
+  run: Run,
+  result: OperationResult,
+): Promise<void> {
+  const { journal } = context
+  const failure = passingFailure(context, run)
+  if (failure === null) return
+  await journal.note({ failed_run_ids: [...(journal.progress.failed_run_ids ?? []), run.id] })
+  throw new RunFailed(failure, result)
 }
 
-async function forgetRun({ journal }: OperationContext, { id }: Run): Promise<void> {
-  await journal.note({ failed_run_ids: [...(journal.progress.failed_run_ids ?? []), id] })
-  await journal.forgetLastItem()
+/** Why the run failed, where that says nothing against another one. */
+function passingFailure(
+  { journal, runTimeoutMs }: OperationContext,
+  { id, status, error }: Run,
+): { code: string; message: string } | null {
+  if (status === 'failed') return passingCodes.includes(error?.code ?? '') ? error : null
+  if (status === 'expired')
+    return { code: 'run_expired', message: 'The run took longer than the provider allows.' }
+  const isOurs = status === 'cancelled' && journal.progress.stopping?.run_id === id
+  if (!isOurs) return null
+  return {
+    code: 'run_timeout',
+    message: `The run ${id} took more than ${runTimeoutMs} ms and was cancelled.`,
+  }
 }
 
 /** A run that went well tells its last item; what others leave behind, only the thread knows. */
 async function newestItem(
-  { provider, call }: OperationContext,
+  { operation, provider, journal, call }: OperationContext,
   threadId: string,
   { status, last_item_id }: Run | NamelessRun,
 ): Promise<string | null> {
   if (status === 'completed' && last_item_id !== null) return last_item_id
-  return provider.lastItem(threadId, call)
+  return provider.lastItem(threadId, knownItem(operation, journal), call)
 }
 
-function failureOf({ status, error, tool_calls }: Run | NamelessRun): {
-  code: string
-  message: string
-} {
-  if (status === 'requires_action') {
-    const names = [...new Set(tool_calls.map(({ name }) => name))].join(', ')
-    return {
-      code: 'requires_action',
-      message: `The model called ${names || 'a tool'}, and functions of yours cannot be answered here: leave them out of "tools", or set "tool_choice" to "none".`,
-    }
+function callsLeft(functions: readonly string[]): { code: string; message: string } {
+  const names = [...new Set(functions)].join(', ') || 'a tool'
+  return {
+    code: 'requires_action',
+    message: `The model called ${names}, and functions of yours cannot be answered here: leave them out of "tools", or set "tool_choice" to "none".`,
   }
-  if (status === 'expired')
-    return { code: 'run_expired', message: 'The run took longer than the provider allows.' }
-  return (
-    error ?? { code: 'run_failed', message: 'The run failed, and the provider gave no reason.' }
-  )
+}
+
+const unexplained = {
+  code: 'run_failed',
+  message: 'The run failed, and the provider gave no reason.',
 }

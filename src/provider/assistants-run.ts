@@ -4,12 +4,12 @@ import type { Message } from 'openai/resources/beta/threads/messages'
 import type { RunCreateParamsBase, Run as RunObject } from 'openai/resources/beta/threads/runs/runs'
 import type { Run, RunStatus } from '../model/run.ts'
 import { attempt, once, repeatable } from './client.ts'
-import { poll, pollAfterMs } from './poll.ts'
+import { poll, pollAfterMs, unlessMissing } from './poll.ts'
 import type { CallOptions } from './provider.ts'
 import { ProviderError } from './provider-error.ts'
 import { streamRun } from './run-stream.ts'
 
-type Follow = CallOptions & { pollMs?: number }
+type Follow = CallOptions & { pollMs?: number; settleMs: number }
 
 /** Starts a run and follows it: by its stream, and by looking where the stream breaks. */
 export function startAssistantsRun(
@@ -49,24 +49,34 @@ export function followAssistantsRun(
 ): Promise<Run> {
   return attempt('assistants', options, async () => {
     const run = await pollRun(client, threadId, runId, isSettled, options)
-    const written: Message[] = []
-    const messages = client.beta.threads.messages.list(
-      threadId,
-      { run_id: runId, order: 'asc', limit: 100 },
-      repeatable(options),
-    )
-    for await (const message of messages) if (message.run_id === runId) written.push(message)
-    return toRun(run, written)
+    return withText(client, threadId, run, options)
   })
 }
 
+/** The run with all that it wrote. */
+async function withText(
+  client: OpenAI,
+  threadId: string,
+  run: RunObject,
+  options: Follow,
+): Promise<Run> {
+  const written: Message[] = []
+  const messages = client.beta.threads.messages.list(
+    threadId,
+    { run_id: run.id, order: 'asc', limit: 100 },
+    repeatable(options),
+  )
+  for await (const message of messages) if (message.run_id === run.id) written.push(message)
+  return toRun(run, written)
+}
+
 /** Cancels a run and waits until it holds its thread no longer, however it ended. */
-export async function cancelAssistantsRun(
+export async function endAssistantsRun(
   client: OpenAI,
   threadId: string,
   runId: string,
   options: Follow,
-): Promise<void> {
+): Promise<Run> {
   try {
     await attempt('assistants', options, () =>
       client.beta.threads.runs.cancel(runId, { thread_id: threadId }, repeatable(options)),
@@ -75,7 +85,10 @@ export async function cancelAssistantsRun(
     // Over already, or being cancelled.
     if (!(error instanceof ProviderError && error.code === 'run_not_cancellable')) throw error
   }
-  await attempt('assistants', options, () => pollRun(client, threadId, runId, isOver, options))
+  return attempt('assistants', options, async () => {
+    const run = await pollRun(client, threadId, runId, isOver, options)
+    return withText(client, threadId, run, options)
+  })
 }
 
 function pollRun(
@@ -85,12 +98,13 @@ function pollRun(
   isEnd: (run: RunObject) => boolean,
   options: Follow,
 ): Promise<RunObject> {
-  return poll(async () => {
+  const look = async () => {
     const { data, response } = await client.beta.threads.runs
       .retrieve(runId, { thread_id: threadId }, repeatable(options))
       .withResponse()
     return isEnd(data) ? { end: data } : { waitMs: pollAfterMs(response) }
-  }, options)
+  }
+  return poll(unlessMissing(look, options.settleMs), options)
 }
 
 function runOf({ data }: AssistantStreamEvent): RunObject | undefined {
@@ -100,7 +114,7 @@ function runOf({ data }: AssistantStreamEvent): RunObject | undefined {
 /** Nothing more happens by itself: the run is over or waits for tool outputs. */
 const isSettled = ({ status }: RunObject) =>
   status !== 'queued' && status !== 'in_progress' && status !== 'cancelling'
-const isOver = (run: RunObject) => isSettled(run) && run.status !== 'requires_action'
+export const isOver = (run: RunObject) => isSettled(run) && run.status !== 'requires_action'
 
 function toRun(run: RunObject, messages: readonly Message[]): Run {
   const texts = messages.flatMap(({ content }) =>
@@ -120,6 +134,7 @@ function toRun(run: RunObject, messages: readonly Message[]): Run {
     },
     text: texts.length === 0 ? null : texts.join('\n'),
     tool_calls: calls.map((call) => ({
+      type: 'function_call',
       call_id: call.id,
       name: call.function.name,
       arguments: call.function.arguments,

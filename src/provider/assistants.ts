@@ -1,12 +1,17 @@
 import type { MessageCreateParams } from 'openai/resources/beta/threads/messages'
 import type { RunCreateParamsBase } from 'openai/resources/beta/threads/runs/runs'
 import type { MessageInput } from '../model/message.ts'
-import { cancelAssistantsRun, followAssistantsRun, startAssistantsRun } from './assistants-run.ts'
+import {
+  endAssistantsRun,
+  followAssistantsRun,
+  isOver,
+  startAssistantsRun,
+} from './assistants-run.ts'
 import { attempt, createClient, once, type ProviderSettings, repeatable } from './client.ts'
 import { profiles } from './profiles.ts'
 import type { CallOptions, Provider } from './provider.ts'
 import { unsupported } from './provider-error.ts'
-import { runBody, tagged } from './run-parameters.ts'
+import { runBody, tagged, tagOf } from './run-parameters.ts'
 
 /** Threads, messages and runs of the Assistants v2 wire format. */
 export function assistantsProvider(settings: ProviderSettings): Provider {
@@ -34,11 +39,13 @@ export function assistantsProvider(settings: ProviderSettings): Provider {
 
     updateThread: (id, metadata, options) =>
       call(options, async () => {
-        await threads.update(id, { metadata }, repeatable(options))
+        await threads.update(id, { metadata }, once(options))
       }),
 
-    lastItem: (threadId, options) =>
+    lastItem: (threadId, known, options) =>
       call(options, async () => {
+        // Tags tell our own: how far back the search goes is all that depends on it.
+        if (known !== null) return known
         const query = { order: 'desc', limit: 1 } as const
         const { data } = await threads.messages.list(threadId, query, repeatable(options))
         return data[0]?.id ?? null
@@ -67,7 +74,7 @@ export function assistantsProvider(settings: ProviderSettings): Provider {
 
     startRun: async (threadId, { parameters }, tag, onStarted, options) => {
       const body = runBody('assistants', parameters, tag) as unknown as RunCreateParamsBase
-      return startAssistantsRun(client, threadId, body, onStarted, { ...options, pollMs })
+      return startAssistantsRun(client, threadId, body, onStarted, { ...options, pollMs, settleMs })
     },
 
     findRun: (threadId, tag, options) =>
@@ -78,20 +85,30 @@ export function assistantsProvider(settings: ProviderSettings): Provider {
         return found ? { id: found.id } : null
       }),
 
-    findAnswer: async () => null,
+    findAnswer: async () => ({ found: 'nothing' }),
+    isBusy: async () => false,
+
+    lookAtRun: (threadId, runId, options) =>
+      call(options, async () => {
+        const query = { thread_id: threadId }
+        const run = await threads.runs.retrieve(runId, query, repeatable(options))
+        return { isOver: isOver(run), tag: tagOf(run.metadata) }
+      }),
 
     followRun: (threadId, runId, options) =>
-      followAssistantsRun(client, threadId, runId, { ...options, pollMs }),
+      followAssistantsRun(client, threadId, runId, { ...options, pollMs, settleMs }),
 
-    abandonRun: async (threadId, { id }, options) => {
-      if (id !== null) await cancelAssistantsRun(client, threadId, id, { ...options, pollMs })
+    endRun: (threadId, runId, options) =>
+      endAssistantsRun(client, threadId, runId, { ...options, pollMs, settleMs }),
+
+    openCalls: async () => [],
+    answerCalls: async () => {
+      throw unsupported('A run of the provider "assistants" keeps its calls to itself.')
     },
   }
 }
 
-function isTagged(metadata: unknown, tag: string): boolean {
-  return (metadata as Record<string, string> | null)?.inturn_operation === tag
-}
+const isTagged = (metadata: unknown, tag: string): boolean => tagOf(metadata) === tag
 
 function messageBody(message: MessageInput, tag: string): MessageCreateParams {
   const {

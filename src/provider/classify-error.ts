@@ -6,7 +6,7 @@ import {
   OpenAIError,
 } from 'openai'
 import type { ProviderName } from '../model/thread.ts'
-import { type Decision, refusalRules } from './error-rules.ts'
+import { type Decision, type RefusalRule, refusalRules } from './error-rules.ts'
 import { ProviderError } from './provider-error.ts'
 
 /** What is known of a failed call, without content, keys or headers: fit for `error` of an operation. */
@@ -67,7 +67,7 @@ function classifyReply(error: APIError, provider?: ProviderName): ProviderFailur
   const recognised = rule?.text !== undefined || rule?.provider !== undefined
   return {
     code: (!recognised && isCode(own) && own) || (rule?.code ?? 'provider_error'),
-    message: rule?.message ?? text ?? `The provider answered with HTTP status ${status}.`,
+    message: messageOf(rule, text) ?? `The provider answered with HTTP status ${status}.`,
     decision: rule?.decision ?? 'reconcile',
     status,
     requestId: error.requestID ?? undefined,
@@ -75,6 +75,11 @@ function classifyReply(error: APIError, provider?: ProviderName): ProviderFailur
     blockingRunId: rule?.text?.exec(text ?? '')?.groups?.run,
     sent: true,
   }
+}
+
+function messageOf(rule: RefusalRule | undefined, text: string | undefined): string | undefined {
+  const message = rule?.message ?? text
+  return rule?.advice === undefined ? message : [message, rule.advice].filter(Boolean).join(' ')
 }
 
 function classifyConnection(error: unknown): ProviderFailure {

@@ -10,7 +10,7 @@ export type Decision =
   | 'wait_for_run'
   /** Nothing is wrong with the operation but the key may not do it now: no attempt is burnt. */
   | 'rest'
-  /** The conversation itself is stuck and refuses every run until somebody repairs it. */
+  /** The conversation itself is stuck and refuses every run until it is repaired. */
   | 'park'
   /** The request is wrong and stays wrong. */
   | 'fail'
@@ -19,7 +19,7 @@ export type Decision =
  * One row of the classification. All tests that a rule has must hold. A reply recognised by its text
  * gets our `code`; otherwise the provider's own code, where it has one, wins over it.
  */
-type RefusalRule = {
+export type RefusalRule = {
   status?: RegExp
   /** Against the error's `code` and `type`. */
   kind?: RegExp
@@ -29,6 +29,8 @@ type RefusalRule = {
   decision: Decision
   /** Replaces the provider's words where they may hold a part of a key, or help nobody. */
   message?: string
+  /** What to do about it, after the provider's words. */
+  advice?: string
 }
 
 /** Error replies, most telling first. The texts are those on the wire; no document lists them. */
@@ -43,12 +45,18 @@ export const refusalRules: readonly RefusalRule[] = [
   { text: /while a run (?<run>run_\w+) is active/, code: 'thread_busy', decision: 'wait_for_run' },
 
   // The conversation is stuck.
-  { kind: /^context_length_exceeded$/, code: 'context_length_exceeded', decision: 'park' },
   { text: /^No tool output found for /, code: 'tool_output_missing', decision: 'park' },
   {
-    text: /provided without its required 'reasoning' item/,
+    text: /provided without its required ('reasoning'|following) item/,
     code: 'reasoning_item_missing',
     decision: 'park',
+  },
+  {
+    kind: /^context_length_exceeded$/,
+    code: 'context_length_exceeded',
+    decision: 'fail',
+    advice:
+      'The conversation is too long for the model: have less of it read ("context_management" on Responses, "truncation_strategy" on Assistants), or name a model that takes more.',
   },
 
   // The key is resting.
@@ -105,6 +113,12 @@ export const refusalRules: readonly RefusalRule[] = [
     status: /404/,
     text: /^(No assistant found|Assistant\b.* not found)/,
     code: 'assistant_not_found',
+    decision: 'fail',
+  },
+  {
+    status: /404/,
+    text: /^(No message found|Item\b.* not found)/,
+    code: 'item_not_found',
     decision: 'fail',
   },
   { status: /404/, text: /^No \w+( \w+)? found/, code: 'not_found', decision: 'fail' },

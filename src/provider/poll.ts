@@ -1,4 +1,5 @@
 import { setTimeout } from 'node:timers/promises'
+import { NotFoundError } from 'openai'
 
 const pauseMaxMs = 5_000
 
@@ -14,6 +15,25 @@ export async function poll<T extends object>(
     const { end, waitMs = pauseMs } = await look()
     if (end) return end
     await setTimeout(waitMs, undefined, { signal })
+  }
+}
+
+/**
+ * The look, for something that is known to exist: that it cannot be found may only mean that it cannot
+ * be read yet, so that counts for an answer `settleMs` after the first look and not before.
+ */
+export function unlessMissing<T>(
+  look: () => Promise<Look<T>>,
+  settleMs: number,
+): () => Promise<Look<T>> {
+  const since = performance.now()
+  return async () => {
+    try {
+      return await look()
+    } catch (error) {
+      if (error instanceof NotFoundError && performance.now() - since < settleMs) return {}
+      throw error
+    }
   }
 }
 

@@ -9,6 +9,7 @@ export const profiles: Record<ProviderName, Profile> = {
     runCarriesMessage: true,
     // Items have no metadata, and responses that have it cannot be listed.
     tags: false,
+    callsStayOpen: true,
     // Responses were seen to stay unreadable for up to 33 s after they were complete.
     settleMs: 60_000,
   },
@@ -17,6 +18,7 @@ export const profiles: Record<ProviderName, Profile> = {
     // `additional_messages` would do it, but nobody says what becomes of them when the run is refused.
     runCarriesMessage: false,
     tags: true,
-    settleMs: 5_000,
+    callsStayOpen: false,
+    settleMs: 60_000,
   },
 }

@@ -1,5 +1,5 @@
 import type { MessageInput } from '../model/message.ts'
-import type { NamelessRun, Run } from '../model/run.ts'
+import type { NamelessRun, Run, ToolCall } from '../model/run.ts'
 import type { ProviderName } from '../model/thread.ts'
 
 /** What a server of this kind can do, so that nobody above the adapter asks for its name. */
@@ -10,6 +10,11 @@ export type Profile = {
   runCarriesMessage: boolean
   /** Messages and runs carry our metadata tag, so that we can find them again after a crash. */
   tags: boolean
+  /**
+   * A run that asks for outputs is over, and its calls stay open in the thread. Otherwise such a run
+   * holds the thread until it gets them or is cancelled.
+   */
+  callsStayOpen: boolean
   /** Reads may lag behind writes by this long, in milliseconds; an empty list proves nothing before. */
   settleMs: number
 }
@@ -30,6 +35,19 @@ export type RunRequest = {
   parameters: RunParameters
 }
 
+/** What one look at a run shows. */
+export type RunGlance = { isOver: boolean; tag: string | null }
+
+/** What a thread shows of a run whose id was lost. */
+export type Trace =
+  /** Its answer; `messageId` is the message that it brought along, where there was one. */
+  | { found: 'run'; run: NamelessRun; messageId: string | null }
+  /** Its message, without an answer. */
+  | { found: 'message'; messageId: string }
+  /** Somebody else has written as well, and nothing tells whose is whose. */
+  | { found: 'ambiguous' }
+  | { found: 'nothing' }
+
 /** `tag` is our operation's id as a decimal string; it goes into the provider's metadata where it can. */
 export interface Provider {
   readonly name: ProviderName
@@ -43,8 +61,11 @@ export interface Provider {
   ): Promise<{ id: string; metadata: Record<string, string> }>
   updateThread(id: string, metadata: Record<string, string>, options: CallOptions): Promise<void>
 
-  /** Id of the newest message or item; null when the thread holds none. */
-  lastItem(threadId: string, options: CallOptions): Promise<string | null>
+  /**
+   * Id of the newest message or item; null when the thread holds none. `known` is the newest that the
+   * caller knows: the answer is never an older one, whatever a read that lags shows.
+   */
+  lastItem(threadId: string, known: string | null, options: CallOptions): Promise<string | null>
   addMessage(
     threadId: string,
     message: MessageInput,
@@ -74,16 +95,39 @@ export interface Provider {
   /** The run that this operation has started already; null when none can be found (Responses cannot list). */
   findRun(threadId: string, tag: string, options: CallOptions): Promise<{ id: string } | null>
   /**
-   * The run whose output stands after the item `after` (null: from the start), where runs cannot be
-   * listed. Null when nothing of a run stands there, or where `findRun` would find it.
+   * What stands of a run after the item `after` (null: from the start), where runs cannot be listed;
+   * nothing where `findRun` would find it.
    */
   findAnswer(
     threadId: string,
     after: string | null,
+    request: RunRequest,
     options: CallOptions,
-  ): Promise<NamelessRun | null>
+  ): Promise<Trace>
+  /**
+   * Whether a run holds the thread, asked by a start of `parameters` that cannot take effect. Never
+   * where a refusal would name the run.
+   */
+  isBusy(threadId: string, parameters: RunParameters, options: CallOptions): Promise<boolean>
+  /** Looks at a run once. Throws ProviderError `run_not_found`. */
+  lookAtRun(threadId: string, runId: string, options: CallOptions): Promise<RunGlance>
   /** Follows a run that was started before, by its id, to its end. */
   followRun(threadId: string, runId: string, options: CallOptions): Promise<Run>
-  /** Leaves no tool call unanswered and no run active: cancels the run, or answers its calls with an error. */
-  abandonRun(threadId: string, run: Run | NamelessRun, options: CallOptions): Promise<void>
+  /** Cancels a run, and waits until it holds its thread no longer, however it ended. Harmless to repeat. */
+  endRun(threadId: string, runId: string, options: CallOptions): Promise<Run>
+  /** Which of these calls (null: of all in the thread) have no output yet. */
+  openCalls(
+    threadId: string,
+    calls: readonly ToolCall[] | null,
+    options: CallOptions,
+  ): Promise<ToolCall[]>
+  /**
+   * Gives up to 20 calls an error for an output; returns the id of the last one. Throws ProviderError
+   * `call_not_answerable` for a call whose output cannot be an error.
+   */
+  answerCalls(
+    threadId: string,
+    calls: readonly ToolCall[],
+    options: CallOptions,
+  ): Promise<{ id: string }>
 }

@@ -18,13 +18,21 @@ export function toInput(message: MessageInput | undefined, input: unknown): Resp
   return message === undefined ? items : [toItem(message), ...items]
 }
 
+/** Whether an item is this message. Items carry no mark of ours. */
+export const isSameMessage = (item: ConversationItem, message: MessageInput): boolean =>
+  isSameItem(item, toItem(message))
+
 /**
- * Whether an item is this message. Items carry no mark of ours, so role and text decide; of parts
- * that are not text, which the provider may rewrite, only the type.
+ * Whether an item is what this input has become. Of a message, role and text decide; of parts that are
+ * not text, which the provider may rewrite, only the type. Of anything else, type and `call_id`.
  */
-export function isSameMessage(item: ConversationItem, message: MessageInput): boolean {
+export function isSameItem(item: ConversationItem, input: ResponseInputItem): boolean {
+  if (!('role' in input)) {
+    const { type, call_id } = input as { type?: string; call_id?: string }
+    return item.type === type && (item as { call_id?: string }).call_id === call_id
+  }
   if (item.type !== 'message') return false
-  const { role, content } = read(message)
+  const { role, content } = input as { role: Role; content: string | Part[] }
   const parts = typeof content === 'string' ? [{ text: content }] : content
   if (item.role !== role || item.content.length !== parts.length) return false
   return parts.every((part: Part, index) => {

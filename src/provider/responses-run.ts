@@ -1,13 +1,15 @@
-import { NotFoundError, type OpenAI } from 'openai'
+import type { OpenAI } from 'openai'
 import type {
   Response,
   ResponseCreateParamsBase,
   ResponseStreamEvent,
 } from 'openai/resources/responses/responses'
-import type { Run, RunStatus, ToolCall } from '../model/run.ts'
+import type { Run, RunStatus } from '../model/run.ts'
 import { attempt, once, repeatable } from './client.ts'
-import { poll, pollAfterMs } from './poll.ts'
+import { poll, pollAfterMs, unlessMissing } from './poll.ts'
 import type { CallOptions } from './provider.ts'
+import { ProviderError } from './provider-error.ts'
+import { openCallsAmong } from './responses-calls.ts'
 import { eventsOf, readToEnd, streamRun } from './run-stream.ts'
 
 export type Follow = CallOptions & { pollMs?: number; settleMs: number }
@@ -46,29 +48,29 @@ export function startResponse(
   )
 }
 
-/**
- * Looks at a response until it is over. One that cannot be found may only not be readable yet, so
- * that counts for an answer after `settleMs` and not before.
- */
+/** Looks at a response until it is over. */
 export function followResponse(client: OpenAI, id: string, options: Follow): Promise<Run> {
-  const missingSince = performance.now()
-  return attempt('responses', options, () =>
-    poll(async () => {
-      try {
-        const { data, response } = await client.responses
-          .retrieve(id, {}, repeatable(options))
-          .withResponse()
-        return isOver(data) ? { end: toRun(data) } : { waitMs: pollAfterMs(response) }
-      } catch (error) {
-        const early = performance.now() - missingSince < options.settleMs
-        if (error instanceof NotFoundError && early) return {}
-        throw error
-      }
-    }, options),
-  )
+  const look = async () => {
+    const { data, response } = await client.responses
+      .retrieve(id, {}, repeatable(options))
+      .withResponse()
+    return isOver(data) ? { end: toRun(data) } : { waitMs: pollAfterMs(response) }
+  }
+  return attempt('responses', options, () => poll(unlessMissing(look, options.settleMs), options))
 }
 
-const isOver = ({ status }: Response) => status !== 'queued' && status !== 'in_progress'
+/** Cancels a response and waits until it is over, however it ended. */
+export async function endResponse(client: OpenAI, id: string, options: Follow): Promise<Run> {
+  try {
+    await attempt('responses', options, () => client.responses.cancel(id, repeatable(options)))
+  } catch (error) {
+    // Over already.
+    if (!(error instanceof ProviderError && error.code === 'run_not_cancellable')) throw error
+  }
+  return followResponse(client, id, options)
+}
+
+export const isOver = ({ status }: Response) => status !== 'queued' && status !== 'in_progress'
 
 function toRun(response: Response): Run {
   const texts = response.output.flatMap((item) =>
@@ -76,7 +78,7 @@ function toRun(response: Response): Run {
       ? item.content.flatMap((part) => (part.type === 'output_text' ? [part.text] : []))
       : [],
   )
-  const calls = unansweredCalls(response)
+  const calls = openCallsAmong(response.output)
   const status = response.status as Exclude<RunStatus, 'requires_action' | 'expired'>
   return {
     id: response.id,
@@ -96,15 +98,4 @@ function toRun(response: Response): Run {
     tool_calls: calls,
     last_item_id: response.output.at(-1)?.id ?? null,
   }
-}
-
-function unansweredCalls({ output }: Response): ToolCall[] {
-  const answered = new Set(
-    output.flatMap((item) => (item.type === 'function_call_output' ? [item.call_id] : [])),
-  )
-  return output.flatMap((item) =>
-    item.type === 'function_call' && !answered.has(item.call_id)
-      ? [{ call_id: item.call_id, name: item.name, arguments: item.arguments }]
-      : [],
-  )
 }

@@ -2,11 +2,12 @@ import type { ResponseCreateParamsBase } from 'openai/resources/responses/respon
 import { attempt, createClient, once, type ProviderSettings, repeatable } from './client.ts'
 import { profiles } from './profiles.ts'
 import type { CallOptions, Provider } from './provider.ts'
-import { abandonResponse } from './responses-abandon.ts'
 import { findAnswer } from './responses-answer.ts'
+import { isConversationBusy } from './responses-busy.ts'
+import { answerCalls, openCalls } from './responses-calls.ts'
 import { isSameMessage, toInput, toItem } from './responses-input.ts'
-import { followResponse, startResponse } from './responses-run.ts'
-import { runBody } from './run-parameters.ts'
+import { endResponse, followResponse, isOver, startResponse } from './responses-run.ts'
+import { runBody, tagOf } from './run-parameters.ts'
 
 /** Conversations and background Responses. */
 export function responsesProvider(settings: ProviderSettings): Provider {
@@ -37,14 +38,24 @@ export function responsesProvider(settings: ProviderSettings): Provider {
 
     updateThread: (id, metadata, options) =>
       call(options, async () => {
-        await conversations.update(id, { metadata }, repeatable(options))
+        await conversations.update(id, { metadata }, once(options))
       }),
 
-    lastItem: (threadId, options) =>
+    lastItem: (threadId, known, options) =>
       call(options, async () => {
-        const query = { order: 'desc', limit: 1 } as const
-        const { data } = await conversations.items.list(threadId, query, repeatable(options))
-        return data[0]?.id ?? null
+        if (known === null) {
+          const { data } = await conversations.items.list(
+            threadId,
+            { order: 'desc', limit: 1 },
+            repeatable(options),
+          )
+          return data[0]?.id ?? null
+        }
+        let last = known
+        const newer = { order: 'asc', limit: 100, after: known } as const
+        for await (const item of conversations.items.list(threadId, newer, repeatable(options)))
+          last = item.id as string
+        return last
       }),
 
     addMessage: (threadId, message, _tag, options) =>
@@ -75,13 +86,31 @@ export function responsesProvider(settings: ProviderSettings): Provider {
 
     findRun: async () => null,
 
-    findAnswer: (threadId, after, options) =>
-      call(options, () => findAnswer(client, threadId, after, options)),
+    findAnswer: (threadId, after, { message, parameters }, options) =>
+      call(options, () => {
+        const { input } = runBody('responses', parameters, '')
+        return findAnswer(client, threadId, after, toInput(message, input), options)
+      }),
+
+    isBusy: (threadId, parameters, options) =>
+      isConversationBusy(client, threadId, parameters, options),
+
+    lookAtRun: (_threadId, runId, options) =>
+      call(options, async () => {
+        const response = await client.responses.retrieve(runId, {}, repeatable(options))
+        return { isOver: isOver(response), tag: tagOf(response.metadata) }
+      }),
 
     followRun: (_threadId, runId, options) =>
       followResponse(client, runId, { ...options, pollMs, settleMs }),
 
-    abandonRun: (threadId, run, options) =>
-      abandonResponse(client, threadId, run, { ...options, pollMs, settleMs }),
+    endRun: (_threadId, runId, options) =>
+      endResponse(client, runId, { ...options, pollMs, settleMs }),
+
+    openCalls: (threadId, calls, options) =>
+      call(options, () => openCalls(client, threadId, calls, options)),
+
+    answerCalls: (threadId, calls, options) =>
+      call(options, () => answerCalls(client, threadId, calls, options)),
   }
 }

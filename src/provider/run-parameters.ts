@@ -104,6 +104,11 @@ export function tagged(metadata: unknown, tag: string): Record<string, string> {
   return { ...(metadata as Record<string, string> | undefined), inturn_operation: tag }
 }
 
+/** Whose a message or run is, by its metadata; null: not ours. */
+export function tagOf(metadata: unknown): string | null {
+  return (metadata as Record<string, string> | null)?.inturn_operation ?? null
+}
+
 function refuseOwned(name: string): void {
   if ((ownedParameters as readonly string[]).includes(name))
     throw unsupported(`"${name}" is set by inturn itself: leave it out.`)

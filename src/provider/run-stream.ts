@@ -23,9 +23,15 @@ export async function streamRun<Event>(
   onStarted: (runId: string) => Promise<void>,
   options: CallOptions,
 ): Promise<Run> {
-  const events = eventsOf(await attempt(provider, options, open), options)
+  const deadline = performance.now() + options.timeoutMs
+  const stream = await attempt(provider, options, open)
+  // The SDK's own deadline ends with the headers.
+  const expire = () => stream.controller.abort()
+  const timer = setTimeout(expire, Math.max(0, deadline - performance.now()))
+  const events = eventsOf(stream, options)
   const first = await firstEvent(events, runIdOf).catch(() => null)
-  if (first === null) throw startUnknown(options)
+  clearTimeout(timer)
+  if (first === null) throw startUnknown(options, performance.now() >= deadline)
   try {
     await onStarted(first.runId)
   } catch (error) {
@@ -82,9 +88,9 @@ async function firstEvent<Event>(
 }
 
 /** The provider has taken the request, but the stream ended before it named the run. */
-function startUnknown({ signal }: CallOptions): ProviderError {
+function startUnknown({ signal }: CallOptions, isLate: boolean): ProviderError {
   return new ProviderError({
-    code: signal.aborted ? 'aborted' : 'connection_lost',
+    code: signal.aborted ? 'aborted' : isLate ? 'provider_timeout' : 'connection_lost',
     message: 'The stream ended before the provider had named the run.',
     decision: 'reconcile',
     sent: true,

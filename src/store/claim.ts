@@ -15,6 +15,8 @@ export type Intent = {
   at?: string
   /** An operator has said that the call took no effect: where nothing is found of it, it is sent again at once. */
   resend?: boolean
+  /** From `at` on nothing that the call may have started is going on: only reads may lag behind. */
+  free?: boolean
 }
 
 /** What is known to exist at the provider for this operation. */
@@ -23,10 +25,26 @@ export type Progress = {
   message_id?: string
   /** The latest run; it is over for good when it is among the failed ones. */
   run_id?: string
-  /** Newest item of the provider thread before that run; null when it held none. */
+  /** When that run began, by the database's clock (ISO 8601), as do all times here. */
+  run_since?: string
+  /** The newest item that was added on the way, other than the message. */
+  last_item_id?: string
+  /** Newest item of the provider thread before the first run; null when it held none. */
   after?: string | null
   /** Runs that failed and were, or will be, replaced by another. */
   failed_run_ids?: string[]
+  /** Where the answer of a run whose id was lost was found: after which item, and whether behind its message. */
+  answered?: { after: string | null; message: boolean }
+  /** The run that asked for outputs of these functions, and is left without them. */
+  abandoned?: { run_id: string | null; functions: string[] }
+  /** The run that took too long and is being cancelled. */
+  stopping?: { run_id: string; since: string }
+  /** The run of somebody else that holds the provider thread; its id is null where nobody tells it. */
+  foreign_run?: { id: string | null; since: string } | null
+  /** What exists and cannot be read, by the provider's answer. */
+  missing?: { code: string; since: string } | null
+  /** Calls that others had left unanswered in the conversation were answered for them. */
+  repaired?: boolean
 }
 
 /** An operation that this dispatcher holds, with what it needs of its thread. */

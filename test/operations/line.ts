@@ -4,6 +4,7 @@ import { onTestFinished } from 'vitest'
 import { Dispatcher } from '../../src/dispatcher/dispatcher.ts'
 import { createExecutor } from '../../src/dispatcher/executor.ts'
 import { type Emulator, type EmulatorOptions, startEmulator } from '../../src/emulator/index.ts'
+import type { OperationKind } from '../../src/model/operation.ts'
 import { type ProviderName, providerNames } from '../../src/model/thread.ts'
 import { createProviders } from '../../src/provider/registry.ts'
 import { type Relay, startRelay } from '../provider/relay.ts'
@@ -27,6 +28,12 @@ export type LineOptions = {
   /** Default 0: reads do not lag. */
   settleMs?: number
   maxAttempts?: number
+  /** Default 1000. */
+  callTimeoutMs?: number
+  foreignRunMs?: number
+  runTimeoutMs?: number
+  /** Default: none. */
+  holdUnknown?: readonly OperationKind[]
   /** Default: both. */
   providers?: readonly ProviderName[]
   logContent?: boolean
@@ -73,6 +80,7 @@ export class Line {
     options: LineOptions,
   ) {
     const { settleMs = 0, maxAttempts = 5, providers = providerNames, logContent } = options
+    const { callTimeoutMs = 1_000, foreignRunMs = 60_000, runTimeoutMs = 60_000 } = options
     this.#pool = pool
     this.emulator = emulator
     this.relay = relay
@@ -86,7 +94,10 @@ export class Line {
       execute: createExecutor({
         pool,
         providers: this.providers,
-        callTimeoutMs: 5_000,
+        callTimeoutMs,
+        foreignRunMs,
+        runTimeoutMs,
+        holdUnknown: options.holdUnknown ?? [],
         retry: { maxAttempts, baseMs: 10, maxMs: 50 },
         log,
         logContent,
@@ -145,6 +156,16 @@ export class Line {
   async thread(id: string) {
     const { rows } = await this.#pool.query('select * from threads where id = $1', [id])
     return rows[0]
+  }
+
+  /** What the ledger says of an operation beyond its statuses, oldest first. */
+  async ledger(id: number): Promise<Array<{ to_status: string; code: string; detail: any }>> {
+    const { rows } = await this.#pool.query(
+      `select to_status, code, detail from operation_events
+        where operation_id = $1 and code is not null order by id`,
+      [id],
+    )
+    return rows
   }
 
   /** All that was said in the provider thread of a thread, in its true order. */

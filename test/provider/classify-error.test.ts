@@ -58,9 +58,24 @@ describe('classifyError', () => {
       },
       'reasoning_item_missing',
     ],
-    [{ message: 'Too long.', code: 'context_length_exceeded' }, 'context_length_exceeded'],
+    [
+      {
+        message:
+          "Item 'rs_1' of type 'reasoning' was provided without its required following item.",
+      },
+      'reasoning_item_missing',
+    ],
   ])('parks a stuck conversation: %j', (body, code) => {
     expect(classifyError(reply(400, body))).toMatchObject({ code, decision: 'park' })
+  })
+
+  it('tells what to do about a conversation that is too long', () => {
+    const body = { message: 'At most 128000 tokens.', code: 'context_length_exceeded' }
+    expect(classifyError(reply(400, body))).toMatchObject({
+      code: 'context_length_exceeded',
+      decision: 'fail',
+      message: expect.stringMatching(/^At most 128000 tokens\. The conversation is too long/),
+    })
   })
 
   it.each([
@@ -131,7 +146,9 @@ describe('classifyError', () => {
     ["No run found with id 'run_1'.", 'run_not_found'],
     ["Response with id 'resp_1' not found.", 'run_not_found'],
     ["No assistant found with id 'asst_1'.", 'assistant_not_found'],
-    ["No message found with id 'msg_1'.", 'not_found'],
+    ["No message found with id 'msg_1'.", 'item_not_found'],
+    ["Item with id 'msg_1' not found.", 'item_not_found'],
+    ['Invalid URL (GET /v1/nothing)', 'assistants_api_gone'],
   ])('tells which object is unknown: %s', (message, code) => {
     const failure = classifyError(reply(404, { message }), 'assistants')
     expect(failure).toMatchObject({ code, decision: 'fail' })

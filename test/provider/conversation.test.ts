@@ -1,23 +1,10 @@
 import { describe, expect, it } from 'vitest'
-import type { Run } from '../../src/model/run.ts'
 import type { ProviderName } from '../../src/model/thread.ts'
 import { failureOf, neverStarted, options, runsPath, useProvider, who } from './use-provider.ts'
 
 const weatherTool: Record<ProviderName, object> = {
   responses: { type: 'function', name: 'get_weather', parameters: null, strict: null },
   assistants: { type: 'function', function: { name: 'get_weather' } },
-}
-
-/** A run of which only the id is known. */
-const unknownEnd: Omit<Run, 'id'> = {
-  status: 'incomplete',
-  model: null,
-  incomplete_reason: null,
-  error: null,
-  usage: null,
-  text: null,
-  tool_calls: [],
-  last_item_id: null,
 }
 
 describe.each(['responses', 'assistants'] as const)('a conversation with "%s"', (name) => {
@@ -30,9 +17,9 @@ describe.each(['responses', 'assistants'] as const)('a conversation with "%s"', 
     await provider.updateThread(id, { user: '43' }, options)
     expect((await provider.retrieveThread(id, options)).metadata).toEqual({ user: '43' })
 
-    expect(await provider.lastItem(id, options)).toBeNull()
+    expect(await provider.lastItem(id, null, options)).toBeNull()
     const message = await provider.addMessage(id, 'My name is Ada.', '1', options)
-    expect(await provider.lastItem(id, options)).toBe(message.id)
+    expect(await provider.lastItem(id, null, options)).toBe(message.id)
 
     const run = await at.say(id, 'What is my name?', '2')
     expect(run).toMatchObject({
@@ -46,7 +33,7 @@ describe.each(['responses', 'assistants'] as const)('a conversation with "%s"', 
     const { input_tokens, output_tokens, total_tokens } = run.usage ?? {}
     expect(output_tokens).toBeGreaterThan(0)
     expect(total_tokens).toBe((input_tokens ?? 0) + (output_tokens ?? 0))
-    expect(await provider.lastItem(id, options)).not.toBe(message.id)
+    expect(await provider.lastItem(id, null, options)).not.toBe(message.id)
     expect(await provider.followRun(id, run.id, options)).toEqual(run)
     expect(at.emulator.history(id).map(({ role }) => role)).toEqual(['user', 'user', 'assistant'])
   })
@@ -80,7 +67,7 @@ describe.each(['responses', 'assistants'] as const)('a conversation with "%s"', 
     })
   })
 
-  it('waits for tool outputs, and leaves nothing open when a run is abandoned', async () => {
+  it('waits for tool outputs, and leaves nothing open when it is left without them', async () => {
     const { provider } = at
     const { id } = await provider.createThread({}, options)
     const tools = [weatherTool[name]]
@@ -89,19 +76,27 @@ describe.each(['responses', 'assistants'] as const)('a conversation with "%s"', 
     expect(run.tool_calls).toMatchObject([{ call_id: expect.any(String), name: 'get_weather' }])
     expect(await provider.followRun(id, run.id, options)).toEqual(run)
 
-    await provider.abandonRun(id, run, options)
-    await provider.abandonRun(id, run, options)
+    if (provider.profile.callsStayOpen) {
+      expect(await provider.openCalls(id, run.tool_calls, options)).toEqual(run.tool_calls)
+      expect(await provider.openCalls(id, null, options)).toEqual(run.tool_calls)
+      const { id: last } = await provider.answerCalls(id, run.tool_calls, options)
+      expect(await provider.lastItem(id, null, options)).toBe(last)
+      expect(await provider.openCalls(id, run.tool_calls, options)).toEqual([])
+      expect(await provider.openCalls(id, null, options)).toEqual([])
+    } else {
+      expect((await provider.endRun(id, run.id, options)).status).toBe('cancelled')
+      expect((await provider.endRun(id, run.id, options)).status).toBe('cancelled')
+    }
     expect(await at.say(id, 'reply with exactly: free', '2')).toMatchObject({ text: 'free' })
   })
 
-  it('abandons a run that is over as well', async () => {
+  it('ends a run that is over as well', async () => {
     const { id } = await at.provider.createThread({}, options)
     const run = await at.say(id, 'Hi', '1')
-    await at.provider.abandonRun(id, run, options)
-    expect(await at.provider.followRun(id, run.id, options)).toEqual(run)
+    expect(await at.provider.endRun(id, run.id, options)).toEqual(run)
   })
 
-  it('abandons a run that still goes on', async () => {
+  it('ends a run that still goes on', async () => {
     const { id } = await at.provider.createThread({}, options)
     const stop = new Error('stop')
     let runId = ''
@@ -111,8 +106,9 @@ describe.each(['responses', 'assistants'] as const)('a conversation with "%s"', 
     }
     at.thinking = new Promise(() => {})
     await expect(at.say(id, 'Hi', '1', { onStarted })).rejects.toBe(stop)
-    await at.provider.abandonRun(id, { ...unknownEnd, id: runId }, options)
-    expect((await at.provider.followRun(id, runId, options)).status).toBe('cancelled')
+    expect(await at.provider.lookAtRun(id, runId, options)).toEqual({ isOver: false, tag: '1' })
+    expect((await at.provider.endRun(id, runId, options)).status).toBe('cancelled')
+    expect(await at.provider.lookAtRun(id, runId, options)).toEqual({ isOver: true, tag: '1' })
     at.thinking = undefined
     expect(await at.say(id, 'reply with exactly: free', '2')).toMatchObject({ text: 'free' })
   })

@@ -20,7 +20,7 @@ describe.each(['responses', 'assistants'] as const)('following a run of "%s"', (
     const run = await at.say(id, 'Hi', '1', {
       onStarted: async (runId) => {
         const before = at.relay.requests.length
-        for (let n = 0; n < 5; n++) await at.provider.lastItem(id, options)
+        for (let n = 0; n < 5; n++) await at.provider.lastItem(id, null, options)
         told.push({ runId, requests: at.relay.requests.length - before })
       },
     })

@@ -9,7 +9,7 @@ describe.each(['responses', 'assistants'] as const)('a lost answer of "%s"', (na
   it('does not make a run that may have started start again', async () => {
     const { provider } = at
     const { id } = await provider.createThread({}, options)
-    const before = await provider.lastItem(id, options)
+    const before = await provider.lastItem(id, null, options)
     at.relay.loseFrom = ({ method, path }) =>
       method === 'POST' && runsPath.test(path) ? 'event: ' : undefined
     const message = 'reply with exactly: here'
@@ -44,7 +44,7 @@ describe.each(['responses', 'assistants'] as const)('a lost answer of "%s"', (na
     const find = (text: string, tag: string, after: string | null) =>
       provider.findMessage(id, text, tag, after, options)
     const found = await find('the same words', '2', first.id)
-    expect(found?.id).toBe(await provider.lastItem(id, options))
+    expect(found?.id).toBe(await provider.lastItem(id, null, options))
     expect(found?.id).not.toBe(first.id)
     expect(await find('the same words', '1', null)).toEqual(first)
     expect(await find('other words', '3', first.id)).toBeNull()
@@ -56,7 +56,7 @@ describe.each(['responses', 'assistants'] as const)('a lost answer of "%s"', (na
     const { id } = await provider.createThread({}, options)
     const first = await provider.addMessage(id, 'number 0', '0', options)
     for (let n = 1; n <= 105; n++) await provider.addMessage(id, `number ${n}`, `${n}`, options)
-    const last = await provider.lastItem(id, options)
+    const last = await provider.lastItem(id, null, options)
     const find = (n: number) => provider.findMessage(id, `number ${n}`, `${n}`, null, options)
     expect(await find(0)).toEqual(first)
     expect(await find(105)).toEqual({ id: last })

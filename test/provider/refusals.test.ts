@@ -10,7 +10,7 @@ describe.each(['responses', 'assistants'] as const)('a refusal by "%s"', (name) 
     [401, { code: 'invalid_api_key' }, 'rest'],
     [500, { code: null }, 'reconcile'],
     [503, { code: 'server_is_overloaded' }, 'retry'],
-    [400, { code: 'context_length_exceeded' }, 'park'],
+    [400, { code: 'context_length_exceeded' }, 'fail'],
     [400, { code: 'unknown_parameter' }, 'fail'],
   ])('of a creation is met once and understood: %i %j', async (status, error, decision) => {
     const { provider } = at
@@ -35,7 +35,7 @@ describe.each(['responses', 'assistants'] as const)('a refusal by "%s"', (name) 
     const headers = { 'retry-after-ms': '1' }
     at.intercept = ({ method }) =>
       method === 'GET' && failures-- > 0 ? { status: 500, body: {}, headers } : undefined
-    expect(await at.provider.lastItem(id, options)).toBeNull()
+    expect(await at.provider.lastItem(id, null, options)).toBeNull()
     expect(at.sent('GET', messagesPath)).toHaveLength(3)
   })
 

@@ -1,0 +1,104 @@
+import type { NamelessRun, Run } from '../model/run.ts'
+import type { RunRequest } from '../provider/provider.ts'
+import type { Intent, Progress } from '../store/claim.ts'
+import { type OperationContext, tagOf } from './context.ts'
+import { followRun, whenLetGo } from './follow-run.ts'
+import { type RunWish, requestOf } from './run-request.ts'
+import { ageOf, mayResend } from './unknown-outcome.ts'
+import { Held, NotYet, pauseAfter } from './waiting.ts'
+
+/**
+ * The run that an earlier attempt may have started without hearing of it, by whatever the provider
+ * shows. Null: there is none, and another may be started.
+ */
+export async function findLostRun(
+  context: OperationContext,
+  threadId: string,
+  wish: RunWish,
+): Promise<Run | NamelessRun | null> {
+  const { answered } = context.journal.progress
+  if (answered) return findAgain(context, threadId, wish, answered)
+  const intent = context.journal.unresolved('start_run')
+  if (intent === null) return null
+  return context.provider.profile.tags
+    ? findByTag(context, threadId, intent)
+    : findByAnswer(context, threadId, requestOf(context, wish), intent)
+}
+
+async function findByTag(
+  context: OperationContext,
+  threadId: string,
+  intent: Intent,
+): Promise<Run | null> {
+  const { provider, journal, call } = context
+  const found = await provider.findRun(threadId, tagOf(context), call)
+  if (found === null || journal.progress.failed_run_ids?.includes(found.id)) {
+    await mayResend(context, intent)
+    return null
+  }
+  await journal.note({ run_id: found.id, run_since: intent.at })
+  return followRun(context, threadId, found.id)
+}
+
+/**
+ * What a response writes shows only when it is over. So first the thread must be free: then it is
+ * over, if ever it began, and reads need no longer than the settle time to show it.
+ */
+async function findByAnswer(
+  context: OperationContext,
+  threadId: string,
+  request: RunRequest,
+  lost: Intent,
+): Promise<NamelessRun | null> {
+  const { provider, journal, call } = context
+  let intent = lost
+  const ageMs = await ageOf(context, intent)
+  const isPastDeadline = ageMs >= intent.timeout_ms || intent.resend === true
+  let isBusy = false
+  if (isPastDeadline && !intent.free) {
+    isBusy = await provider.isBusy(threadId, request.parameters, call)
+    if (!isBusy) intent = await journal.restartIntent({ timeout_ms: 0, free: true })
+  }
+  const trace = await provider.findAnswer(threadId, intent.after, request, call)
+  if (trace.found === 'run') {
+    const { after } = intent
+    const answered = { after, message: request.message !== undefined }
+    await journal.note({ answered, ...(trace.messageId && { message_id: trace.messageId }) })
+    return trace.run
+  }
+  if (isBusy) throw stillGoesOn(context, ageMs - intent.timeout_ms)
+  await mayResend(context, intent)
+  if (trace.found === 'message') await journal.note({ message_id: trace.messageId })
+  return null
+}
+
+/** The answer that an earlier attempt has found. */
+async function findAgain(
+  { provider, call }: OperationContext,
+  threadId: string,
+  { message, parameters }: RunWish,
+  answered: NonNullable<Progress['answered']>,
+): Promise<NamelessRun | null> {
+  const request = answered.message ? { message, parameters } : { parameters }
+  const trace = await provider.findAnswer(threadId, answered.after, request, call)
+  return trace.found === 'run' ? trace.run : null
+}
+
+/** Nobody else writes to the thread: it can only be our own run. */
+function stillGoesOn(
+  { operation, runTimeoutMs }: OperationContext,
+  waitedMs: number,
+): NotYet | Held {
+  const message =
+    'The thread is held by a run, most likely the one whose id was lost: its answer is awaited.'
+  if (waitedMs < runTimeoutMs)
+    return new NotYet(
+      { code: 'conversation_locked', message, call: 'start_run' },
+      pauseAfter(waitedMs),
+    )
+  return new Held({
+    code: 'run_stuck',
+    message: `${message} ${whenLetGo(operation)}`,
+    call: 'start_run',
+  })
+}
