@@ -1,6 +1,17 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { describe, expect, it } from 'vitest'
 import type { ProviderName } from '../../src/model/thread.ts'
-import { failureOf, options, runPath, runsPath, useProvider } from './use-provider.ts'
+import {
+  failureOf,
+  neverStarted,
+  options,
+  runPath,
+  runsPath,
+  useProvider,
+  who,
+} from './use-provider.ts'
 
 /** An event soon after the run's id is known, and one while it answers. */
 const eventsOf: Record<ProviderName, readonly [string, string]> = {
@@ -70,6 +81,32 @@ describe.each(['responses', 'assistants'] as const)('following a run of "%s"', (
       decision: 'reconcile',
       sent: true,
     })
+  })
+
+  it('does not wait for ever for the id of a run among other events', async () => {
+    const server = createServer((_request, response) => {
+      response.writeHead(200, { 'content-type': 'text/event-stream' })
+      const event = 'event: keepalive\ndata: {"type": "keepalive", "sequence_number": 0}\n\n'
+      const chatter = setInterval(() => response.write(event), 20)
+      response.on('close', () => clearInterval(chatter))
+    })
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const { port } = server.address() as AddressInfo
+    try {
+      const provider = at.connect(`http://127.0.0.1:${port}/v1`)
+      const request = { parameters: who[name] }
+      const call = { ...options, timeoutMs: 300 }
+      const start = provider.startRun(`${name}_1`, request, '1', neverStarted, call)
+      expect(await failureOf(start)).toMatchObject({
+        code: 'provider_timeout',
+        decision: 'reconcile',
+        sent: true,
+      })
+    } finally {
+      server.closeAllConnections()
+      server.close()
+    }
   })
 
   it('stops when it is told to, and the run goes on', async () => {

@@ -38,7 +38,8 @@ export async function startRelay(target: string): Promise<Relay> {
     response.writeHead(answer.status, Object.fromEntries(passed(answer.headers)))
     let sent = ''
     const decoder = new TextDecoder()
-    for await (const chunk of answer.body ?? []) {
+    for await (const chunk of untilBroken(answer.body)) {
+      if (chunk === broken) return void response.destroy()
       const known = sent.length
       sent += decoder.decode(chunk, { stream: true })
       const end = marker === undefined ? -1 : sent.indexOf(marker)
@@ -63,6 +64,17 @@ export async function startRelay(target: string): Promise<Relay> {
     },
   }
   return relay
+}
+
+const broken = Symbol('broken')
+
+/** The body, and `broken` where the server cuts its connection. */
+async function* untilBroken(body: Response['body']): AsyncGenerator<Uint8Array | typeof broken> {
+  try {
+    yield* body ?? []
+  } catch {
+    yield broken
+  }
 }
 
 const passed = (headers: Headers) =>
