@@ -141,20 +141,16 @@ describe('a conversation in which calls were left unanswered', () => {
 test('a conversation that has lost half of a reasoning pair is held, with its items named', async ({
   pool,
 }) => {
-  const message =
-    "Item 'msg_1' of type 'message' was provided without its required 'reasoning' item: 'rs_1'."
-  const line = await startLine(pool, 'responses', {
-    emulator: {
-      onRequest: ({ method, path }) =>
-        method === 'POST' && path.endsWith('/responses') ? refusal(message) : undefined,
-    },
-  })
+  const line = await startLine(pool, 'responses')
+  line.emulator.setFaults([{ name: 'reasoning_lost', times: 1 }])
+  const { result } = await line.do('half a pair', 'add_message_and_run', ask)
   const id = await line.insert('half a pair', 'add_message_and_run', ask)
   const row = await line.waiting(id, 'reasoning_item_missing')
-  expect(row.status).toBe('pending')
-  for (const words of [message, 'Delete the item', '`inturn resume "half a pair"`'])
+  expect(row).toMatchObject({ status: 'pending', failures: 0, error: { provider_status: 400 } })
+  const written = line.emulator.history(result.provider_thread_id).at(-1)?.id
+  for (const words of [`Item '${written}'`, 'Delete the item', '`inturn resume "half a pair"`'])
     expect(row.error.message).toContain(words)
-  expect(line.sent('POST', /\/responses$/)).toHaveLength(1)
+  expect(line.sent('POST', /\/responses$/)).toHaveLength(2)
 })
 
 test('a conversation that is too long fails its operation, which says what to do', async ({
