@@ -5,9 +5,10 @@ import { expect } from 'vitest'
 import { startEmulator } from '../../src/emulator/index.ts'
 import { test } from '../support/database.ts'
 import { expectHealthy } from '../support/healthy.ts'
+import { brokenPromises } from '../support/promised-order.ts'
 import { Random } from '../support/random.ts'
 import { waitFor } from '../support/wait-for.ts'
-import { brokenPromises, writeAtRandom } from './writers.ts'
+import { writeAtRandom } from './writers.ts'
 
 const main = resolve(import.meta.dirname, '../../src/cli/main.ts')
 const seed = Number(process.env.SEED ?? Date.now() % 1_000_000)

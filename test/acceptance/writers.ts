@@ -1,18 +1,6 @@
 import pg from 'pg'
+import type { Sent } from '../support/promised-order.ts'
 import type { Random } from '../support/random.ts'
-
-/** What a writer sent, and what it saw of it, on one clock that counts up with each event of any writer. */
-export type Sent = {
-  id: number
-  thread: string
-  operation: string
-  /** Text of the message, when the operation brings one; null otherwise. */
-  text: string | null
-  transaction: number
-  insertBegan: number
-  /** Null: rolled back, or refused by the database (40001 under SERIALIZABLE). */
-  committed: number | null
-}
 
 const isolations = ['read committed', 'repeatable read', 'serializable'] as const
 
@@ -43,8 +31,6 @@ export async function writeAtRandom(options: {
     const row: Sent = {
       id: 0,
       thread: random.of(threads),
-      operation,
-      text: operation === 'update_thread' ? null : text,
       transaction,
       insertBegan,
       committed: null,
@@ -97,27 +83,4 @@ export async function writeAtRandom(options: {
     }),
   )
   return sent
-}
-
-/** Pairs of one thread for which `turnOf` breaks the order that the line promises. */
-export function brokenPromises(sent: readonly Sent[], turnOf: Map<number, number>): string[] {
-  const broken: string[] = []
-  const byThread = Map.groupBy(
-    sent.filter(({ committed }) => committed !== null),
-    ({ thread }) => thread,
-  )
-  for (const [thread, rows] of byThread) {
-    for (const first of rows) {
-      for (const second of rows) {
-        const mustPrecede =
-          first.transaction === second.transaction
-            ? first.insertBegan < second.insertBegan
-            : (first.committed as number) < second.insertBegan
-        if (mustPrecede && (turnOf.get(first.id) as number) >= (turnOf.get(second.id) as number)) {
-          broken.push(`${thread}: ${second.id} started before ${first.id}`)
-        }
-      }
-    }
-  }
-  return broken
 }
