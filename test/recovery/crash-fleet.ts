@@ -1,0 +1,180 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type pg from 'pg'
+import { loadConfig } from '../../src/config.ts'
+import { type RunningDispatcher, startDispatcher } from '../../src/dispatcher/start.ts'
+import { defaultModel, type Emulator, startEmulator } from '../../src/emulator/index.ts'
+import { createLogger } from '../../src/log.ts'
+import type { OnPoint } from '../../src/model/point.ts'
+import { type ProviderName, providerNames } from '../../src/model/thread.ts'
+import { waitFor } from '../support/wait-for.ts'
+import { earlier, failsOnce, followUp, type Scenario } from './crash-scenarios.ts'
+import type { Crash, Orders } from './crashing-dispatcher.ts'
+
+const crashingDispatcher = fileURLToPath(new URL('crashing-dispatcher.ts', import.meta.url))
+
+export const callTimeoutMs = 2_000
+const settleMs = 300
+
+/** Two providers with an emulator each, one database, and dispatchers that die when told to. */
+export class CrashFleet {
+  readonly #url: string
+  readonly #pool: pg.Pool
+  readonly #children = new Set<ChildProcess>()
+  readonly #cache = mkdtempSync(join(tmpdir(), 'inturn-crashes-'))
+  readonly emulators: Record<ProviderName, Emulator>
+  #thinking: Promise<void> = Promise.resolve()
+
+  private constructor(url: string, pool: pg.Pool, emulators: Record<ProviderName, Emulator>) {
+    this.#url = url
+    this.#pool = pool
+    this.emulators = emulators
+  }
+
+  static async start(url: string, pool: pg.Pool): Promise<CrashFleet> {
+    const failed = new Set<string>()
+    const start = () =>
+      startEmulator({
+        latency: { queuedMs: 0, thinkMs: 2, perTokenMs: 0 },
+        model: async (request) => {
+          await fleet.#thinking
+          return defaultModel(request)
+        },
+        failRun: ({ model, metadata: { inturn_operation: id = '' } }) => {
+          if (model !== failsOnce || failed.has(id)) return null
+          failed.add(id)
+          return { code: 'server_error', message: 'Sorry.' }
+        },
+      })
+    const emulators = { responses: await start(), assistants: await start() }
+    const fleet: CrashFleet = new CrashFleet(url, pool, emulators)
+    await pool.query(
+      "insert into assistants (id, model) values ('asst_abcdefghijklmnopqrstuvwx', 'gpt-4o')",
+    )
+    return fleet
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#children].map((child) => this.kill(child)))
+    await Promise.all(providerNames.map((name) => this.emulators[name].close()))
+    await rm(this.#cache, { recursive: true, force: true })
+  }
+
+  /** Until the returned function is called, no run comes to an end. */
+  keepThinking(): () => void {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#thinking = promise
+    return resolve
+  }
+
+  /** A dispatcher of both providers, in this process, that finds the dead ones soon. */
+  survivor(onPoint?: OnPoint): Promise<RunningDispatcher> {
+    const { providers, ...config } = loadConfig(
+      { ...this.#settings('responses'), heartbeatMs: 100, leaseMs: 600 },
+      {},
+      ['databaseUrl'],
+    )
+    const settings = (name: ProviderName) => ({
+      apiKey: 'any',
+      baseUrl: this.emulators[name].url,
+      settleMs,
+    })
+    return startDispatcher(
+      {
+        ...config,
+        providers: { responses: settings('responses'), assistants: settings('assistants') },
+      },
+      createLogger({ level: 'error' }),
+      { onPoint },
+    )
+  }
+
+  /** A dispatcher of one provider, as a process. It releases nobody, so that each death stays one of its own. */
+  dispatcher(provider: ProviderName, crash: Crash | null = null): ChildProcess {
+    const settings = { ...this.#settings(provider), leaseMs: 600_000 }
+    const orders: Orders = { settings, provider, settleMs, crash }
+    const child = spawn(process.execPath, [crashingDispatcher, JSON.stringify(orders)], {
+      env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: this.#cache },
+      stdio: ['ignore', 'inherit', 'inherit'],
+    })
+    this.#children.add(child)
+    return child
+  }
+
+  /** Resolves when a dispatcher of this provider has killed itself as told. */
+  async crash(provider: ProviderName, crash: Crash): Promise<void> {
+    const child = this.dispatcher(provider, crash)
+    const reached = `operation ${crash.operationId} reaches ${crash.point} for the ${crash.occurrence}. time`
+    await waitFor(() => child.exitCode !== null || child.signalCode !== null, {
+      timeoutMs: 15_000,
+      message: reached,
+    })
+    if (child.signalCode !== 'SIGKILL') throw new Error(`The dispatcher ended before ${reached}.`)
+  }
+
+  async kill(child: ChildProcess): Promise<void> {
+    if (child.exitCode !== null || child.signalCode !== null) return
+    const exited = once(child, 'exit')
+    child.kill('SIGKILL')
+    await exited
+  }
+
+  /** Threads that go to this provider, with the turn that a scenario wants to have been there before. */
+  async createThreads(
+    provider: ProviderName,
+    wanted: ReadonlyArray<{ thread: string; scenario: Scenario }>,
+  ): Promise<void> {
+    await this.#pool.query(
+      'insert into threads (id, provider) select id, $1 from unnest($2::text[]) as t (id)',
+      [provider, wanted.map(({ thread }) => thread)],
+    )
+    for (const { thread, scenario } of wanted) {
+      if (scenario.continued) await this.#insert(thread, earlier)
+    }
+  }
+
+  /** The scenario's operation, and one that waits behind it; returns the id of the first. */
+  async insert(thread: string, scenario: Scenario): Promise<number> {
+    const id = await this.#insert(thread, scenario)
+    await this.#insert(thread, followUp)
+    return id
+  }
+
+  async #insert(
+    thread: string,
+    { operation, data }: Pick<Scenario, 'operation' | 'data'>,
+  ): Promise<number> {
+    const { rows } = await this.#pool.query(
+      'insert into thread_operations (thread_id, operation, data) values ($1, $2, $3) returning id',
+      [thread, operation, data],
+    )
+    return rows[0].id
+  }
+
+  /** Everything that was inserted is over. */
+  async drained(): Promise<void> {
+    const unfinished = 'select from thread_operations where finished_at is null'
+    await waitFor(async () => (await this.#pool.query(unfinished)).rowCount === 0, {
+      timeoutMs: 20_000,
+      message: 'every operation is final',
+    })
+  }
+
+  #settings(provider: ProviderName): Record<string, unknown> {
+    return {
+      databaseUrl: this.#url,
+      provider,
+      openaiApiKey: 'any',
+      openaiBaseUrl: this.emulators[provider].url,
+      callTimeoutMs,
+      concurrency: 50,
+      pollMs: 20,
+      sweepMs: 50,
+    }
+  }
+}
