@@ -1,0 +1,93 @@
+import type { Random } from '../test/support/random.ts'
+import type { PlannedThread } from './plan.ts'
+import type { Scale } from './scale.ts'
+
+/** What is done to the fleet, its database or its threads, `atMs` after the start. */
+export type Disturbance = { atMs: number } & (
+  | FleetDisturbance
+  /** `immediate` is how PostgreSQL crashes, `fast` how it is stopped. */
+  | { what: 'restart database'; mode: 'immediate' | 'fast'; downMs: number }
+  /** A transaction that is left open, holding rows. */
+  | { what: 'hold rows'; of: 'operations' | 'thread' | 'dispatchers'; thread: string; ms: number }
+  /** A run that somebody else starts. */
+  | { what: 'foreign run'; thread: string; ms: number; speaks: boolean }
+)
+
+/** Of one dispatcher, which serves again afterwards. */
+export type FleetDisturbance =
+  /** SIGKILL; it is started again after a while. */
+  | { what: 'kill'; dispatcher: number; downMs: number }
+  /** SIGSTOP, and SIGCONT after a while. */
+  | { what: 'stop'; dispatcher: number; ms: number }
+  /** SIGTERM, and another start when it has ended. */
+  | { what: 'terminate'; dispatcher: number; downMs: number }
+  /** All its database sessions are terminated. */
+  | { what: 'cut sessions'; dispatcher: number }
+
+export function disturbances(
+  random: Random,
+  untilMs: number,
+  threads: readonly PlannedThread[],
+  { dispatchers, pace }: Scale,
+): Disturbance[] {
+  const ms = (atLeast: number, atMost: number) =>
+    Math.round((atLeast + random.next() * (atMost - atLeast)) * pace)
+  const every = (pause: () => number, next: (atMs: number) => Disturbance): Disturbance[] => {
+    const all: Disturbance[] = []
+    for (let atMs = pause(); atMs < untilMs; atMs += pause()) all.push(next(atMs))
+    return all
+  }
+  /** Of the lines that are in use by then. */
+  const thread = (atMs: number) => {
+    const about = Math.floor((atMs / untilMs) * threads.length)
+    const near = threads.slice(Math.max(0, about - threads.length / 6), about + threads.length / 6)
+    return random.of(near).id
+  }
+  const toDispatcher = (dispatcher: number): FleetDisturbance =>
+    random.of<() => FleetDisturbance>([
+      () => ({ what: 'kill', dispatcher, downMs: ms(200, 6_000) }),
+      () => ({ what: 'kill', dispatcher, downMs: ms(200, 6_000) }),
+      () => ({ what: 'stop', dispatcher, ms: ms(300, 8_000) }),
+      () => ({ what: 'stop', dispatcher, ms: ms(16_000, 30_000) }),
+      () => ({ what: 'terminate', dispatcher, downMs: ms(0, 3_000) }),
+      () => ({ what: 'cut sessions', dispatcher }),
+    ])()
+  return [
+    ...Array.from({ length: dispatchers }, (_, dispatcher) =>
+      // Longer than a stop, so that one is over before the next begins.
+      every(
+        () => ms(31_000, 60_000),
+        (atMs) => ({ atMs, ...toDispatcher(dispatcher) }),
+      ),
+    ).flat(),
+    ...every(
+      () => ms(60_000, 150_000),
+      (atMs) => ({
+        atMs,
+        what: 'restart database',
+        mode: random.of(['immediate', 'fast']),
+        downMs: ms(0, 4_000),
+      }),
+    ),
+    ...every(
+      () => ms(8_000, 30_000),
+      (atMs) => ({
+        atMs,
+        what: 'hold rows',
+        of: random.of(['operations', 'operations', 'thread', 'dispatchers']),
+        thread: thread(atMs),
+        ms: ms(1_000, 40_000),
+      }),
+    ),
+    ...every(
+      () => ms(3_000, 12_000),
+      (atMs) => ({
+        atMs,
+        what: 'foreign run',
+        thread: thread(atMs),
+        ms: ms(500, 15_000),
+        speaks: random.chance(0.5),
+      }),
+    ),
+  ].sort((a, b) => a.atMs - b.atMs)
+}

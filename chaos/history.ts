@@ -1,0 +1,66 @@
+import type { HistoryEntry, RunEntry } from '../src/emulator/index.ts'
+
+/** What an outsider says in a thread, that the judge can tell it apart. */
+export const foreignText = 'An outsider speaks.'
+
+/** An operation as the judge reads it. */
+export type Judged = {
+  id: number
+  thread_id: string
+  operation: string
+  data: { message?: string; instructions?: string; metadata?: Record<string, string> }
+  status: string
+  turn: number | null
+  error: { code: string } | null
+  result: { text?: string | null } | null
+}
+
+/** What an operation leaves in the provider thread, in this order. */
+export type Trace = { text: string; must: boolean }
+
+/** Of a completed operation everything; of one that was given up after it had started, whatever it came to. */
+export function tracesOf({ data, status, operation }: Judged): Trace[] {
+  const must = status === 'completed'
+  const message = operation === 'create_thread' ? undefined : data.message
+  const answer = answerOf(data)
+  return [message, answer].flatMap((text) => (text === undefined ? [] : [{ text, must }]))
+}
+
+export const answerOf = ({ instructions }: Judged['data']): string | undefined =>
+  instructions?.replace('Reply with exactly: ', '')
+
+/** What was said in the name of operations: without outsiders, and without what a run that went wrong had begun. */
+export function saidBy(history: readonly HistoryEntry[], runs: readonly RunEntry[]): string[] {
+  const runOf = new Map(runs.map((run) => [run.id, run]))
+  return history
+    .filter(({ runId, role, text }) => {
+      const run = runId === null ? undefined : runOf.get(runId)
+      if (run === undefined) return text !== foreignText
+      const wentWrong = /^(failed|expired|cancelled)$/.test(run.status)
+      return !run.foreign && !(wentWrong && role === 'assistant')
+    })
+    .map(({ text }) => text)
+}
+
+/** Texts that stand there more often, or less often, than their traces allow. */
+export function miscounted(
+  said: readonly string[],
+  traces: readonly Trace[],
+): { twice: string[]; missing: string[] } {
+  const texts = [...new Set([...said, ...traces.map(({ text }) => text)])]
+  const times = (text: string) => said.filter((other) => other === text).length
+  const most = (text: string) => traces.filter((trace) => trace.text === text).length
+  const least = (text: string) => traces.filter((trace) => trace.must && trace.text === text).length
+  return {
+    twice: texts.filter((text) => times(text) > most(text)),
+    missing: texts.filter((text) => times(text) < least(text)),
+  }
+}
+
+/** Whether what was said are the traces in their order, those that need not be left out at will. */
+export function isInOrder(said: readonly string[], traces: readonly Trace[]): boolean {
+  const [trace, ...later] = traces
+  if (trace === undefined) return said.length === 0
+  if (said[0] === trace.text && isInOrder(said.slice(1), later)) return true
+  return !trace.must && isInOrder(said, later)
+}

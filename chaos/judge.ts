@@ -1,0 +1,125 @@
+import type pg from 'pg'
+import type { Emulator } from '../src/emulator/index.ts'
+import { examine, type Question } from '../src/store/doctor/examine.ts'
+import { brokenPromises, type Sent } from '../test/support/promised-order.ts'
+import type { Judged } from './history.ts'
+import { type Offender, offender } from './offender.ts'
+import { judgeThread, type Thread } from './thread-judge.ts'
+
+export type Evidence = {
+  pool: pg.Pool
+  emulator: Emulator
+  sent: readonly Sent[]
+  question: Question
+}
+
+/** Failures that faults explain: the provider went on refusing until the attempts were used up. */
+const exhausted =
+  /^(connection_lost|provider_timeout|provider_error|provider_unreachable|overloaded|server_error|rate_limit_exceeded|run_expired|run_cancelled|foreign_run_timeout)$/
+
+/** Compares what the provider holds, by its own account, with what was promised. */
+export async function judge({ pool, emulator, sent, question }: Evidence): Promise<{
+  operations: Judged[]
+  offenders: Offender[]
+}> {
+  const { rows: operations } = await pool.query<Judged>(
+    `select id, thread_id, operation, data, status, turn, error, result
+       from thread_operations order by thread_id, turn nulls last`,
+  )
+  const { rows: threads } = await pool.query<Thread>(
+    'select id, provider, provider_thread_id from threads order by id',
+  )
+  const offenders = [
+    ...unfinished(operations, sent),
+    ...outOfOrder(operations, sent),
+    ...(await conflicts(pool, emulator, threads)),
+    ...doubleRuns(operations, emulator),
+  ]
+  for (const thread of threads) {
+    const own = operations.filter(({ thread_id }) => thread_id === thread.id)
+    offenders.push(...(await judgeThread(thread, own, emulator)))
+  }
+  for (const { invariant, offenders: found } of await examine(pool, question)) {
+    for (const { id, thread, detail } of found)
+      offenders.push({
+        offence: 'doctor',
+        thread,
+        operations: [id],
+        text: `${invariant.name}: ${detail}`,
+      })
+  }
+  return { operations, offenders }
+}
+
+function unfinished(operations: readonly Judged[], sent: readonly Sent[]): Offender[] {
+  const known = new Set(operations.map(({ id }) => id))
+  return [
+    ...sent
+      .filter(({ id, committed }) => Number.isFinite(committed ?? Infinity) && !known.has(id))
+      .map(({ id, thread }) => offender('loss', thread, [id], 'committed, and not in the table')),
+    ...operations.flatMap(({ id, thread_id, status, error }) => {
+      if (!/^(completed|failed|cancelled)$/.test(status))
+        return [offender('loss', thread_id, [id], `still ${status} (${error?.code ?? 'no error'})`)]
+      return status === 'failed' && !exhausted.test(error?.code ?? '')
+        ? [offender('failure', thread_id, [id], `failed: ${JSON.stringify(error)}`)]
+        : []
+    }),
+  ]
+}
+
+function outOfOrder(operations: readonly Judged[], sent: readonly Sent[]): Offender[] {
+  const turns = operations.flatMap(({ id, turn }) => (turn === null ? [] : [[id, turn] as const]))
+  const present = new Set(operations.map(({ id }) => id))
+  const committed = sent.filter(({ id }) => present.has(id))
+  return brokenPromises(committed, new Map(turns)).map(({ thread, first, second }) =>
+    offender('order', thread, [first, second], `${second} was started before ${first}`),
+  )
+}
+
+function doubleRuns(operations: readonly Judged[], emulator: Emulator): Offender[] {
+  const wellRun = emulator.runs().filter(({ status }) => /^(completed|incomplete)$/.test(status))
+  const byTag = Map.groupBy(wellRun, ({ metadata }) => metadata.inturn_operation)
+  return operations.flatMap(({ id, thread_id, operation, status }) => {
+    const runs = byTag.get(String(id)) ?? []
+    const must = status === 'completed' && /run$/.test(operation)
+    if (runs.length > 1)
+      return [
+        offender('duplicate', thread_id, [id], `${runs.length} runs: ${runs.map((run) => run.id)}`),
+      ]
+    return must && runs.length === 0
+      ? [offender('loss', thread_id, [id], 'completed without a run')]
+      : []
+  })
+}
+
+/**
+ * A conflict must come from an outsider, from a lock that lingers, or from the one probe that finds a
+ * run whose id was lost; and the ledger must tell of it, unless the dispatcher that met it died.
+ */
+async function conflicts(
+  pool: pg.Pool,
+  emulator: Emulator,
+  threads: readonly Thread[],
+): Promise<Offender[]> {
+  const found: Offender[] = []
+  const served = Map.groupBy(emulator.conflicts(), ({ threadId }) => threadId)
+  for (const [providerThread, entries] of served) {
+    const thread = threads.find(({ provider_thread_id }) => provider_thread_id === providerThread)
+    const id = thread?.id ?? null
+    const own = entries.filter(({ cause, resent }) => cause === 'own_run' && !resent)
+    if (own.length > 0)
+      found.push(
+        offender('conflict', id, [], `${own.length} × ${own[0]?.kind} with a run of its own`),
+      )
+    const { rows } = await pool.query(
+      `select count(*) filter (where code in ('thread_busy', 'conversation_locked')) as told,
+              count(*) filter (where from_status = 'processing' and to_status = 'pending' and code is null) as died
+         from operation_events where thread_id = $1`,
+      [id],
+    )
+    const { told, died } = rows[0]
+    if (entries.length > told + died)
+      found.push(offender('conflict', id, [], `${entries.length} conflicts, ${told} in the ledger`))
+  }
+  return found
+}

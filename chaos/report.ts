@@ -1,0 +1,129 @@
+import { formatTable } from '../src/cli/table.ts'
+import type { EmulatorStats } from '../src/emulator/index.ts'
+import type { Recovery } from './deaths.ts'
+import type { FleetCounts } from './fleet.ts'
+import type { Judged } from './history.ts'
+import { type Offender, offences } from './offender.ts'
+
+/** What came of a run. */
+export type Result = {
+  seed: number
+  operations: Judged[]
+  offenders: Offender[]
+  recoveries: Recovery[]
+  /** How long the last operations took once all was calm, in milliseconds. */
+  drainedMs: number
+  counts: FleetCounts & {
+    restarts: number
+    sessionsCut: number
+    heldRows: number
+    foreignRuns: number
+  }
+  stats: EmulatorStats
+  /** What it has left behind, where something is wrong. */
+  folder: string | null
+}
+
+export function reportText({
+  seed,
+  operations,
+  offenders,
+  recoveries,
+  drainedMs,
+  counts,
+  stats,
+  folder,
+}: Result): string {
+  const byStatus = (status: string) => operations.filter((one) => one.status === status)
+  const failures = Object.entries(
+    countBy(byStatus('failed').map(({ error }) => error?.code ?? '?')),
+  )
+  const offence = countBy(offenders.map((one) => one.offence))
+  const { conflictsByCause, faults } = stats
+  const rows: Array<[string, string]> = [
+    [
+      'operations',
+      `${operations.length}: ${byStatus('completed').length} completed, ${byStatus('cancelled').length} cancelled, ${byStatus('failed').length} failed${listed(failures)}`,
+    ],
+    [
+      'dispatchers',
+      `${counts.kill} killed, ${counts.stop} stopped and continued, ${counts.terminate} restarted, ${counts.crash} ended by themselves`,
+    ],
+    [
+      'database',
+      `${counts.restarts} restarts, ${counts.sessionsCut} sessions terminated, ${counts.heldRows} idle transactions`,
+    ],
+    ['foreign runs', `${counts.foreignRuns}`],
+    [
+      'faults',
+      Object.entries(faults)
+        .map(([name, n]) => `${n} ${name}`)
+        .join(', '),
+    ],
+    [
+      'conflicts served',
+      Object.entries(conflictsByCause)
+        .map(([cause, n]) => `${n} ${cause}`)
+        .join(', '),
+    ],
+    [
+      'recovery',
+      recoveryText(
+        recoveries.filter(({ unknownCall }) => !unknownCall),
+        'no call under way',
+      ),
+    ],
+    ['', recoveryText(recoveries, 'all')],
+    ['drained in', seconds(drainedMs)],
+    ...offences.map((name): [string, string] => [named[name], String(offence[name] ?? 0)]),
+  ]
+  const verdict =
+    offenders.length === 0
+      ? []
+      : [
+          '',
+          ...offenders.map(offenderText),
+          '',
+          `To be seen in ${folder}; again with --seed ${seed}.`,
+        ]
+  return [formatTable(['seed', String(seed)], rows), ...verdict].join('\n')
+}
+
+const named = {
+  duplicate: 'duplicates',
+  loss: 'losses',
+  order: 'order violations',
+  conflict: 'unexplained conflicts',
+  failure: 'unexplained failures',
+  doctor: 'doctor',
+}
+
+const offenderText = ({ offence, thread, operations, text }: Offender) =>
+  `${offence}: ${thread ?? 'no thread'}, operations ${operations.join(', ') || '-'}: ${text}`
+
+function recoveryText(recoveries: readonly Recovery[], of: string): string {
+  const parts = (['kill', 'stop'] as const).map((how) => {
+    const sorted = recoveries
+      .filter((one) => one.how === how)
+      .map(({ ms }) => ms)
+      .sort((a, b) => a - b)
+    const at = (share: number) =>
+      seconds(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN)
+    const after = how === 'kill' ? 'SIGKILL' : 'SIGSTOP'
+    return sorted.length === 0
+      ? `no thread after ${after}`
+      : `${sorted.length} threads after ${after}: p50 ${at(0.5)}, p99 ${at(0.99)}`
+  })
+  return `${parts.join('; ')} (${of})`
+}
+
+function countBy(words: readonly string[]): Record<string, number> {
+  return Object.fromEntries(
+    [...Map.groupBy(words, (word) => word)].map(([word, all]) => [word, all.length]),
+  )
+}
+
+const listed = (counts: Array<[string, number]>) =>
+  counts.length === 0 ? '' : ` (${counts.map(([code, n]) => `${n} ${code}`).join(', ')})`
+
+const seconds = (ms: number) => `${(ms / 1000).toFixed(1)} s`

@@ -1,0 +1,125 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { migrate } from '../src/client/migrate.ts'
+import { createPool } from '../src/db/pool.ts'
+import { type Emulator, startEmulator } from '../src/emulator/index.ts'
+import { defaultLimits } from '../src/store/doctor/examine.ts'
+import { waitFor } from '../test/support/wait-for.ts'
+import { ChaosDatabase } from './database.ts'
+import { Deaths } from './deaths.ts'
+import { Fleet } from './fleet.ts'
+import { judge } from './judge.ts'
+import { type Plan, planOf } from './plan.ts'
+import type { Result } from './report.ts'
+import type { Scale } from './scale.ts'
+import { Stage } from './stage.ts'
+
+export type ChaosOptions = {
+  seed: number
+  /** How long faults and disturbances go on; what is left is then drained in peace. */
+  seconds: number
+  scale: Scale
+  /** Calls everything off; all is cleaned up all the same. */
+  signal: AbortSignal
+  onProgress?: (text: string) => void
+}
+
+/** One run, from an empty database to the verdict. The folder is kept where something was wrong. */
+export async function runChaos(options: ChaosOptions): Promise<Result> {
+  const { seed, seconds, scale, signal, onProgress = () => {} } = options
+  const plan = planOf(seed, seconds, scale)
+  const database = await ChaosDatabase.start()
+  const emulator = await startEmulator({ latency: scale.latency })
+  const pool = createPool(database.url, { applicationName: 'chaos', max: 5 })
+  const deaths = new Deaths(pool)
+  let fleet: Fleet | undefined
+  let keep = true
+  try {
+    await prepare(database.url, plan)
+    fleet = new Fleet({
+      size: scale.dispatchers,
+      settings: { ...scale.settings, openaiApiKey: 'chaos', openaiBaseUrl: emulator.url },
+      databaseUrl: database.url,
+      folder: database.folder,
+      onGone: (pid, how) => deaths.note(pid, how),
+    })
+    const stage = new Stage({ plan, scale, signal, database, emulator, fleet, pool, seed })
+    onProgress(`${seconds} s of chaos`)
+    await stage.perform()
+    onProgress('calm; the lines are drained')
+    const drainedMs = await drain(pool, scale, signal)
+    await allAnswered(emulator, scale, signal)
+    const question = {
+      ...defaultLimits,
+      ...(scale.settings.leaseMs && { leaseMs: Number(scale.settings.leaseMs) }),
+    }
+    const { operations, offenders } = await judge({ pool, emulator, sent: stage.sent, question })
+    const recoveries = await deaths.recoveries()
+    keep = offenders.length > 0
+    const { counts } = fleet
+    await fleet.end(30_000)
+    return {
+      seed,
+      operations,
+      offenders,
+      recoveries,
+      drainedMs,
+      counts: { ...counts, ...stage.counts, restarts: database.restarts },
+      stats: emulator.stats,
+      folder: keep ? database.folder : null,
+    }
+  } finally {
+    await fleet?.end(0)
+    await pool.end()
+    await emulator.close()
+    await database.stop({ keep: keep && !signal.aborted })
+  }
+}
+
+async function prepare(databaseUrl: string, { threads }: Plan): Promise<void> {
+  await migrate({ databaseUrl })
+  const pool = createPool(databaseUrl, { max: 1 })
+  try {
+    await pool.query("insert into assistants (id, model) values ('asst_chaos', 'gpt-4o')")
+    await pool.query(
+      'insert into threads (id, provider) select * from unnest($1::text[], $2::text[])',
+      [threads.map(({ id }) => id), threads.map(({ provider }) => provider)],
+    )
+  } finally {
+    await pool.end()
+  }
+}
+
+/** Waits until every operation is final; gives up after a while, which the judge will notice. */
+async function drain(
+  pool: ReturnType<typeof createPool>,
+  { drainMs }: Scale,
+  signal: AbortSignal,
+): Promise<number> {
+  const startedAt = performance.now()
+  const left = async () => {
+    signal.throwIfAborted()
+    await sleep(100)
+    const { rows } = await pool.query(
+      'select count(*) as left from thread_operations where finished_at is null',
+    )
+    return rows[0].left === 0
+  }
+  await waitFor(left, { timeoutMs: drainMs }).catch(() => signal.throwIfAborted())
+  return performance.now() - startedAt
+}
+
+/** Also of those whose caller has left: what they do, they may do late. */
+async function allAnswered(
+  emulator: Emulator,
+  { callTimeoutMs }: Scale,
+  signal: AbortSignal,
+): Promise<void> {
+  const open = () => emulator.requests().some(({ answer }) => answer === 'open')
+  await waitFor(
+    () => {
+      signal.throwIfAborted()
+      return !open()
+    },
+    { timeoutMs: 2 * callTimeoutMs },
+  ).catch(() => signal.throwIfAborted())
+}

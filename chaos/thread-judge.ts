@@ -1,0 +1,65 @@
+import type { Emulator } from '../src/emulator/index.ts'
+import { answerOf, isInOrder, type Judged, miscounted, saidBy, tracesOf } from './history.ts'
+import { type Offender, offender } from './offender.ts'
+
+export type Thread = { id: string; provider: string; provider_thread_id: string | null }
+
+/** Compares the operations of one thread with what its provider thread holds. */
+export async function judgeThread(
+  { id, provider, provider_thread_id }: Thread,
+  operations: readonly Judged[],
+  emulator: Emulator,
+): Promise<Offender[]> {
+  const started = operations.filter(({ turn }) => turn !== null)
+  if (started.length === 0) return []
+  if (provider_thread_id === null) {
+    const done = started.filter(({ status }) => status === 'completed').map((done) => done.id)
+    return done.length > 0
+      ? [offender('loss', id, done, 'completed without a provider thread')]
+      : []
+  }
+  const traces = started.flatMap(tracesOf)
+  const said = saidBy(emulator.history(provider_thread_id), emulator.runs(provider_thread_id))
+  const about = (texts: readonly string[]) =>
+    started
+      .filter((one) => tracesOf(one).some(({ text }) => texts.includes(text)))
+      .map((one) => one.id)
+  const { twice, missing } = miscounted(said, traces)
+  const found: Offender[] = []
+  if (twice.length > 0)
+    found.push(offender('duplicate', id, about(twice), `said too often: ${twice.join(', ')}`))
+  if (missing.length > 0)
+    found.push(offender('loss', id, about(missing), `not said: ${missing.join(', ')}`))
+  if (found.length === 0 && !isInOrder(said, traces))
+    found.push(offender('order', id, about(said), `said in the order ${said.join(', ')}`))
+  for (const { id: operation, data, status, result } of started) {
+    const answer = answerOf(data)
+    if (status === 'completed' && answer !== undefined && result?.text !== answer)
+      found.push(offender('loss', id, [operation], `its result is ${JSON.stringify(result?.text)}`))
+  }
+  const metadata = await metadataOf(emulator, provider, provider_thread_id)
+  const written = started.filter(({ data }) => data.metadata !== undefined)
+  const lastDone = written.findLastIndex(({ status }) => status === 'completed')
+  const candidates = written.slice(Math.max(0, lastDone)).map(({ data }) => data.metadata?.number)
+  if (lastDone >= 0 && !candidates.includes(metadata.number))
+    found.push(
+      offender(
+        'order',
+        id,
+        written.map((one) => one.id),
+        `metadata is ${JSON.stringify(metadata)}`,
+      ),
+    )
+  return found
+}
+
+async function metadataOf(
+  { url }: Emulator,
+  provider: string,
+  id: string,
+): Promise<Record<string, string>> {
+  const kind = provider === 'responses' ? 'conversations' : 'threads'
+  const headers = { authorization: 'Bearer judge', 'openai-beta': 'assistants=v2' }
+  const answer = await fetch(`${url}/${kind}/${id}`, { headers })
+  return ((await answer.json()) as { metadata?: Record<string, string> }).metadata ?? {}
+}

@@ -1,0 +1,79 @@
+import { describe, expect, test } from 'vitest'
+import { planOf } from '../../chaos/plan.ts'
+import { short, standard } from '../../chaos/scale.ts'
+import { faultNames } from '../../src/emulator/faults/knobs.ts'
+import { startEmulator } from '../../src/emulator/index.ts'
+
+const seconds = 600
+const plan = planOf(1, seconds, standard(seconds))
+
+test('the same seed gives the same plan, another one another', () => {
+  expect(planOf(1, seconds, standard(seconds))).toEqual(plan)
+  const other = planOf(2, seconds, standard(seconds))
+  for (const part of ['threads', 'transactions', 'disturbances', 'weathers'] as const)
+    expect(other[part]).not.toEqual(plan[part])
+})
+
+describe('within ten minutes', () => {
+  test('everything is disturbed in every way', () => {
+    const kinds = plan.disturbances.map((one) =>
+      [one.what, 'mode' in one ? one.mode : 'of' in one ? one.of : ''].join(' ').trim(),
+    )
+    expect([...new Set(kinds)].sort()).toEqual([
+      'cut sessions',
+      'foreign run',
+      'hold rows dispatchers',
+      'hold rows operations',
+      'hold rows thread',
+      'kill',
+      'restart database fast',
+      'restart database immediate',
+      'stop',
+      'terminate',
+    ])
+    const stops = plan.disturbances.flatMap((one) => (one.what === 'stop' ? [one.ms] : []))
+    expect(Math.min(...stops)).toBeLessThan(14_000)
+    expect(Math.max(...stops)).toBeGreaterThan(15_000)
+  })
+
+  test('every fault is tried that must cost nothing', () => {
+    const tried = new Set(plan.weathers.flatMap(({ faults }) => faults.map(({ name }) => name)))
+    const costly = ['assistants_sunset', 'reasoning_lost']
+    expect([...tried].sort()).toEqual(faultNames.filter((name) => !costly.includes(name)).sort())
+  })
+
+  test('operations of every kind come to threads of both providers, one after the other', () => {
+    const operations = plan.transactions.flatMap((transaction) => transaction.operations)
+    expect(operations).toHaveLength(standard(seconds).operations)
+    expect(new Set(operations.map(({ operation }) => operation)).size).toBe(5)
+    expect(new Set(plan.threads.map(({ provider }) => provider)).size).toBe(2)
+    const times = plan.transactions.map(({ atMs }) => atMs)
+    expect(times).toEqual(times.toSorted((a, b) => a - b))
+  })
+
+  test('a dispatcher is back before it is disturbed again', () => {
+    for (let dispatcher = 0; dispatcher < standard(seconds).dispatchers; dispatcher++) {
+      const own = plan.disturbances.flatMap((one) =>
+        'dispatcher' in one && one.dispatcher === dispatcher ? [one] : [],
+      )
+      expect(own.length).toBeGreaterThan(5)
+      for (const [i, one] of own.entries()) {
+        const lasts = 'ms' in one ? one.ms : 'downMs' in one ? one.downMs : 0
+        expect(own[i + 1]?.atMs ?? Number.POSITIVE_INFINITY).toBeGreaterThan(one.atMs + lasts)
+      }
+    }
+  })
+})
+
+test.for([standard(60), short(60)])(
+  'the emulator takes every weather (pace $pace)',
+  async (scale) => {
+    const emulator = await startEmulator()
+    try {
+      const { weathers } = planOf(3, 60, scale)
+      for (const { faults } of weathers) expect(() => emulator.setFaults(faults)).not.toThrow()
+    } finally {
+      await emulator.close()
+    }
+  },
+)
