@@ -2,8 +2,18 @@ import { z } from 'zod'
 import { ConfigError } from './errors.ts'
 import { nearest } from './model/nearest.ts'
 import { operationKinds } from './model/operation.ts'
-import { defaultSchema, schemaNameProblem } from './model/schema-name.ts'
+import { defaultSchema } from './model/schema-name.ts'
 import { type ProviderName, providerNames } from './model/thread.ts'
+import {
+  boolean,
+  httpUrl,
+  integer,
+  listOf,
+  oneOf,
+  postgresUrl,
+  retryPolicy,
+  schemaName,
+} from './setting-checks.ts'
 
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 export type LogLevel = (typeof logLevels)[number]
@@ -42,6 +52,19 @@ const settings = {
     .default([])
     .describe('operations that wait for an operator where a call stays unknown'),
   maxAttempts: integer(1, 1000).default(5).describe('attempts before an operation fails'),
+  retryBaseMs: integer(1, 86_400_000)
+    .default(1_000)
+    .describe('first pause before another attempt; doubles with each'),
+  retryMaxMs: integer(1, 86_400_000).default(60_000).describe('longest pause of that kind'),
+  retry: retryPolicy()
+    .optional()
+    .describe('more of it, for classes of errors, as JSON: {"run": {"max_attempts": 2}}'),
+  maxRuns: integer(1, 100_000)
+    .optional()
+    .describe('most runs at once with one API key, in all dispatchers together'),
+  laneProbeMs: integer(100, 3_600_000)
+    .default(30_000)
+    .describe('pause between two tries of a key that the provider refuses'),
   logLevel: oneOf(logLevels).default('info').describe('least important level to log'),
   logContent: boolean().default(false).describe('let messages appear in the log'),
   openaiApiKey: z.string().optional().describe('key for OpenAI or what stands in for it'),
@@ -194,42 +217,4 @@ function flagOf(name: string): string {
 function envOf(name: string): string {
   const env = words(name).join('_').toUpperCase()
   return /^(DATABASE|OPENAI|ASSISTANTS)_/.test(env) ? env : `INTURN_${env}`
-}
-
-function integer(min: number, max: number) {
-  const error = `write a whole number from ${min} to ${max}`
-  return z.coerce.number(error).int(error).min(min, error).max(max, error)
-}
-
-function boolean() {
-  return z.union([z.boolean(), z.stringbool()], 'write true or false')
-}
-
-function oneOf<const Names extends readonly string[]>(names: Names) {
-  return z.enum(names, `write one of ${names.join(', ')}`)
-}
-
-function listOf<const Names extends readonly string[]>(names: Names) {
-  const error = `write one or more of ${names.join(', ')}, separated by commas`
-  const list = z.array(z.enum(names, error), error)
-  return z.preprocess((text) => (typeof text === 'string' ? text.split(/\s*,\s*/) : text), list)
-}
-
-function schemaName() {
-  return z.string().superRefine((name, context) => {
-    const problem = schemaNameProblem(name)
-    if (problem) context.addIssue(problem)
-  })
-}
-
-/** The messages do not repeat the value, which may hold a password. */
-function postgresUrl() {
-  return z.url({
-    protocol: /^postgres(ql)?$/,
-    error: 'write a URL like postgres://user:password@host:5432/database',
-  })
-}
-
-function httpUrl() {
-  return z.url({ protocol: /^https?$/, error: 'write a URL like http://127.0.0.1:4010/v1' })
 }

@@ -18,6 +18,11 @@ const providerSettings: readonly SettingName[] = [
   'foreignRunMs',
   'holdUnknown',
   'maxAttempts',
+  'retryBaseMs',
+  'retryMaxMs',
+  'retry',
+  'maxRuns',
+  'laneProbeMs',
 ]
 const dispatcherSettings: readonly SettingName[] = [
   'concurrency',

@@ -19,15 +19,17 @@ export function enqueueCommand(program: Command): void {
     .option('--model <name>', 'data.model')
     .option('--priority <n>', 'among the heads of different threads, from -100 to 100', signed, 0)
     .option('--idempotency-key <key>', 'sent twice for this thread, it is inserted once')
+    .option('--retry <json>', 'how failures are retried, like \'{"max_attempts": 3}\'')
     .option('--wait', 'wait for the end and print the answer')
     .option('--timeout-ms <ms>', 'longest wait', wholeNumber, 600_000)
     .option('--json', 'print JSON: the id, and with --wait the result')
     .addHelpText('after', examples)
     .action(async (thread, operation, given, options, command: Command) => {
       const { wait, timeoutMs, priority, idempotencyKey, json } = options
+      const retry = options.retry && parse(options.retry, '--retry', '{"max_attempts": 3}')
       const data = { ...(await parseData(given)), ...shorthands(options) }
       // The database checks what the types leave open here, and explains what is wrong.
-      const row = { thread, operation, data, priority, idempotencyKey } as NewOperation
+      const row = { thread, operation, data, priority, idempotencyKey, retry } as NewOperation
       await withDatabase(command, async ({ pool, config: { schema } }) => {
         await using inturn = new Inturn({ pool, schema })
         const handle = await inturn.enqueue(row)
@@ -47,19 +49,22 @@ Examples:
 async function parseData(given: string | undefined): Promise<Record<string, unknown>> {
   if (given === undefined) return {}
   const text = given === '-' ? await readAll(process.stdin) : given
-  let data: unknown
-  try {
-    data = JSON.parse(text)
-  } catch (error) {
-    throw new UsageError(
-      `data is no JSON: ${(error as Error).message}`,
-      `Write an object in single quotes, like '{"message": "Hi"}', or - and pipe it in.`,
-    )
-  }
+  const data = parse(text, 'data', '{"message": "Hi"}', ', or - and pipe it in')
   if (typeof data !== 'object' || data === null || Array.isArray(data)) {
     throw new UsageError('data must be a JSON object, like {"message": "Hi"}.')
   }
   return { ...data }
+}
+
+function parse(text: string, what: string, example: string, orElse = ''): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    throw new UsageError(
+      `${what} is no JSON: ${(error as Error).message}`,
+      `Write an object in single quotes, like '${example}'${orElse}.`,
+    )
+  }
 }
 
 function shorthands(options: { message?: string; assistant?: string; model?: string }) {

@@ -13,5 +13,6 @@ function valueName(name: SettingName, standard: unknown): string {
   if (name.endsWith('Ms')) return 'ms'
   if (name.endsWith('Url')) return 'url'
   if (name.endsWith('ApiKey')) return 'key'
-  return typeof standard === 'number' ? 'n' : 'name'
+  if (name === 'retry') return 'json'
+  return typeof standard === 'number' || name.startsWith('max') ? 'n' : 'name'
 }

@@ -1,5 +1,6 @@
 import type { CallerTransaction } from '../db/query.ts'
 import type { OperationKind } from '../model/operation.ts'
+import type { RetryPolicy } from '../model/retry.ts'
 import type { OperationData } from '../operations/data/index.ts'
 
 /** Says how an operation is put into its line. */
@@ -11,6 +12,11 @@ export type JoinOptions = {
   idempotencyKey?: string
   /** From -100 to 100, default 0: among different threads, higher ones are served first. */
   priority?: number
+  /**
+   * How failures are retried, where it differs from the dispatcher's settings: for all classes of
+   * errors, and for single ones: `{ max_attempts: 3, run: { max_attempts: 1 } }`.
+   */
+  retry?: RetryPolicy
 }
 
 /** An operation to put into the line of `thread`; each kind has its own `data`. */

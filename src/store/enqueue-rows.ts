@@ -1,4 +1,5 @@
 import type { Database } from '../db/query.ts'
+import type { RetryPolicy } from '../model/retry.ts'
 
 /** An operation as callers write it; `data` is checked by the entry trigger. */
 export type NewRow = {
@@ -7,6 +8,8 @@ export type NewRow = {
   data: unknown
   idempotencyKey?: string
   priority?: number
+  /** Checked by the entry trigger, too. */
+  retry?: RetryPolicy
 }
 
 export type EnqueuedRow = {
@@ -17,8 +20,8 @@ export type EnqueuedRow = {
 
 /** The rows of `$1`, one JSON array for every kind of connection, in their order as `n`. */
 const sent = `rows from (jsonb_to_recordset($1::jsonb) as (
-  thread text, operation text, data jsonb, priority integer, "idempotencyKey" text
-)) with ordinality as sent (thread, operation, data, priority, key, n)`
+  thread text, operation text, data jsonb, priority integer, retry jsonb, "idempotencyKey" text
+)) with ordinality as sent (thread, operation, data, priority, retry, key, n)`
 
 /**
  * Puts rows into their lines in the order given, in one statement, and gives each one's operation: the
@@ -46,8 +49,8 @@ async function insert(
   enqueued: EnqueuedRow[],
 ): Promise<number[]> {
   const inserted = await query(
-    `insert into ${schema}.thread_operations (thread_id, operation, data, priority, idempotency_key)
-     select sent.thread, sent.operation, sent.data, coalesce(sent.priority, 0), sent.key
+    `insert into ${schema}.thread_operations (thread_id, operation, data, priority, retry, idempotency_key)
+     select sent.thread, sent.operation, sent.data, coalesce(sent.priority, 0), sent.retry, sent.key
        from ${sent} order by sent.n
          on conflict (thread_id, idempotency_key) where idempotency_key is not null do nothing
      returning id, thread_id, idempotency_key`,

@@ -86,7 +86,7 @@ describe('an INSERT is refused', () => {
       code: check_violation,
       constraint: 'operation_starts_unserved',
       message: 'a column that only inturn writes was sent along',
-      hint: 'Send only thread_id, operation, data and, if you like, status, priority, idempotency_key, created_at and updated_at.',
+      hint: 'Send only thread_id, operation, data and, if you like, status, priority, idempotency_key, retry, created_at and updated_at.',
     })
   })
 

@@ -59,7 +59,7 @@ begin
   raise check_violation using
     constraint = 'operation_starts_unserved',
     message = 'a column that only inturn writes was sent along',
-    hint = 'Send only thread_id, operation, data and, if you like, status, priority, idempotency_key, created_at and updated_at.';
+    hint = 'Send only thread_id, operation, data and, if you like, status, priority, idempotency_key, retry, created_at and updated_at.';
 end $$;
 
 -- NOTIFY takes a lock that serializes commits, so it is sent only to dispatchers that said they sleep.
@@ -92,8 +92,8 @@ begin
                      new.result, new.error, new.prev_status, new.started_at, new.finished_at) > 0 then
     perform refuse_row(new);
   end if;
-  if not check_operation_data(new.operation, new.data) then
-    return null; -- not reached: the check raises
+  if not (check_operation_data(new.operation, new.data) and (new.retry is null or check_retry_policy(new.retry))) then
+    return null; -- not reached: the checks raise
   end if;
 
   -- An xid before the look at the line: whoever empties the line meanwhile waits for this transaction
