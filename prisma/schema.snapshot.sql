@@ -147,6 +147,46 @@ create table unsettled_outcomes (
   constraint unsettled_outcomes_pkey PRIMARY KEY (operation_id)
 );
 
+CREATE OR REPLACE FUNCTION public.check_retry_policy(p_retry jsonb)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE
+AS $function$
+declare
+  v_classes text[] := '{connection,server,run,internal}';
+  v_highest jsonb := '{"max_attempts": 1000, "base_ms": 86400000, "max_ms": 86400000}';
+  v_problem text;
+begin
+  if jsonb_typeof(p_retry) <> 'object' then
+    v_problem := '"retry" must be an object';
+  else
+    select case
+             when jsonb_typeof(place.limits) <> 'object' then format('"%s" must be an object', place.class)
+             when v_highest ? one.key then
+               format('"%s" must be a whole number from 1 to %s', concat_ws('.', place.class, one.key), v_highest ->> one.key)
+             else format('unknown key "%s"', concat_ws('.', place.class, left(one.key, 60))) end
+      into v_problem
+      from (select null as class, p_retry - v_classes as limits
+            union all
+            select class, p_retry -> class from unnest(v_classes) as class where p_retry ? class) as place
+      left join lateral jsonb_each(case jsonb_typeof(place.limits) when 'object' then place.limits end) as one on true
+     where jsonb_typeof(place.limits) <> 'object'
+        or not v_highest ? one.key
+        -- strict: a list of one number is no number
+        or not coalesce(one.value @@ format('strict $ %% 1 == 0 && $ >= 1 && $ <= %s', coalesce(v_highest ->> one.key, '0'))::jsonpath, one.key is null)
+     order by place.class nulls first, one.key
+     limit 1;
+  end if;
+  if v_problem is not null then
+    raise check_violation using
+      constraint = 'retry_policy_is_valid',
+      message = v_problem,
+      hint = 'Leave retry out, or write limits for all errors and for classes of them (connection, server, run, internal): '
+        '{"max_attempts": 5, "base_ms": 1000, "max_ms": 60000, "run": {"max_attempts": 2}}.';
+  end if;
+  return true;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.claim_heads(p_dispatcher text, p_free integer, p_providers text[], p_default_provider text, p_priorities smallint[], p_floors timestamp with time zone[], OUT claimed text[], OUT met integer, OUT floors timestamp with time zone[])
  RETURNS record
  LANGUAGE plpgsql
@@ -231,6 +271,60 @@ AS $function$
     from thread_operations o
    where o.id = any (p_ids) and not exists (select from threads t where t.id = o.thread_id)
       on conflict (id) do nothing
+$function$;
+
+CREATE OR REPLACE FUNCTION public.enter_lane(p_dispatcher text, p_id bigint, p_attempts integer, p_provider text, p_key text, p_model text)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET lock_timeout TO '500ms'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+AS $function$
+declare
+  v_lane lanes;
+begin
+  -- One after the other by the lane's row lock, the key's first; each statement below sees all that those
+  -- before have committed.
+  for v_lane in
+    select * from lanes l where l.provider = p_provider and l.key = p_key and l.model in ('', p_model)
+     order by l.model for update
+  loop
+    continue when v_lane.max_runs is null;
+    delete from lane_runs r
+     where r.provider = p_provider and r.key = p_key and v_lane.model in ('', r.model)
+       and not exists (select from thread_operations o where o.id = r.operation_id and holds_place(o));
+    if (select count(*) from lane_runs r
+         where r.provider = p_provider and r.key = p_key and v_lane.model in ('', r.model)
+           and r.operation_id <> p_id) >= v_lane.max_runs then
+      return lane_name(p_key, v_lane.model);
+    end if;
+  end loop;
+  insert into lane_runs (operation_id, provider, key, model)
+  select o.id, p_provider, p_key, p_model from thread_operations o
+   where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts
+      on conflict (operation_id) do update set provider = excluded.provider, key = excluded.key, model = excluded.model;
+  return null;
+exception when lock_not_available or deadlock_detected then
+  return lane_name(p_key, p_model);
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.forgive_lanes(p_provider text, p_key text, p_model text, p_since timestamp with time zone)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+AS $function$
+  update lanes l
+     set paused_at = null, paused_until = null, reason = null, strikes = 0, probed_at = null, updated_at = clock_timestamp()
+    from (select s.model from lanes s
+           where s.provider = p_provider and s.key = p_key and s.model in ('', p_model) and s.paused_at < p_since
+             for update skip locked) as served
+   where l.provider = p_provider and l.key = p_key and l.model = served.model
 $function$;
 
 CREATE OR REPLACE FUNCTION public.give_back_operations(p_dispatcher text, p_ids bigint[], p_attempts integer[])
@@ -379,6 +473,19 @@ AS $function$
   select array_agg(distinct coalesce(priority, 0::smallint) order by coalesce(priority, 0::smallint) desc) from head
 $function$;
 
+CREATE OR REPLACE FUNCTION public.holds_place(o thread_operations)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select o.finished_at is null
+     and (o.status <> 'pending'
+          or (o.ready_at < never()
+              and (o.intent ->> 'call' is not distinct from 'start_run'
+                   or (o.progress ? 'run_id'
+                       and not coalesce(o.progress -> 'failed_run_ids', '[]') ? (o.progress ->> 'run_id')))))
+$function$;
+
 CREATE OR REPLACE FUNCTION public.join_line()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -401,8 +508,8 @@ begin
                      new.result, new.error, new.prev_status, new.started_at, new.finished_at) > 0 then
     perform refuse_row(new);
   end if;
-  if not check_operation_data(new.operation, new.data) then
-    return null; -- not reached: the check raises
+  if not (check_operation_data(new.operation, new.data) and (new.retry is null or check_retry_policy(new.retry))) then
+    return null; -- not reached: the checks raise
   end if;
 
   -- An xid before the look at the line: whoever empties the line meanwhile waits for this transaction
@@ -435,6 +542,14 @@ begin
   end if;
   return new;
 end $function$;
+
+CREATE OR REPLACE FUNCTION public.lane_name(p_key text, p_model text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+AS $function$
+  select concat_ws('/', p_key, nullif(p_model, ''))
+$function$;
 
 CREATE OR REPLACE FUNCTION public.living_dispatchers(p_lease interval)
  RETURNS text[]
@@ -536,6 +651,65 @@ AS $function$
      and o.status in ('completed', 'failed', 'cancelled')
      and exists (select from operation_waiters w where w.operation_id = o.id)
 $function$;
+
+CREATE OR REPLACE FUNCTION public.pause_lane(p_provider text, p_key text, p_model text, p_reason text, p_until_proof boolean, p_retry_after_ms bigint)
+ RETURNS double precision
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET lock_timeout TO '500ms'
+AS $function$
+declare
+  v_lane lanes;
+  v_now timestamptz := clock_timestamp();
+  v_rests boolean;
+  v_until timestamptz;
+begin
+  insert into lanes (provider, key, model) values (p_provider, p_key, p_model) on conflict do nothing;
+  select * into v_lane from lanes l where l.provider = p_provider and l.key = p_key and l.model = p_model for update;
+  v_rests := coalesce(v_lane.paused_until > v_now, false);
+  v_until := case
+    when p_until_proof then never()
+    when p_retry_after_ms is not null then v_now + p_retry_after_ms * interval '1 millisecond'
+    when v_rests then v_lane.paused_until
+    -- From 1 to 60 seconds, jittered to between a half and all of it.
+    else v_now + least(60, 2 * 2 ^ least(v_lane.strikes, 10)) * (0.5 + random() / 2) * interval '1 second'
+  end;
+  if not v_rests or v_until > v_lane.paused_until then
+    update lanes l
+       set paused_at = case when v_rests then l.paused_at else v_now end,
+           probed_at = case when v_rests then l.probed_at end,
+           paused_until = v_until,
+           reason = p_reason,
+           strikes = l.strikes + case when v_rests then 0 else 1 end,
+           updated_at = v_now
+     where l.provider = p_provider and l.key = p_key and l.model = p_model;
+  else
+    v_until := v_lane.paused_until;
+  end if;
+  return extract(epoch from v_until - v_now) * 1000;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.probe_lane(p_provider text, p_key text, p_heads text[], p_probe_ms integer)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
+AS $function$
+begin
+  if not exists (select from thread_operations h
+                  where h.provider = any (p_heads) and h.ready_at is not null and h.ready_at <= clock_timestamp()) then
+    return false;
+  end if;
+  update lanes l set probed_at = clock_timestamp()
+   where (l.provider, l.key, l.model) = (
+           select s.provider, s.key, s.model from lanes s
+            where s.provider = p_provider and s.key = p_key and s.model = '' and s.paused_until = never()
+              and greatest(s.paused_at, s.probed_at) <= clock_timestamp() - p_probe_ms * interval '1 millisecond'
+              for update skip locked);
+  return found;
+end $function$;
 
 CREATE OR REPLACE FUNCTION public.provider_of(p_thread_id text, p_operation text, p_data jsonb, p_thread_provider text)
  RETURNS text
@@ -639,7 +813,7 @@ begin
   raise check_violation using
     constraint = 'operation_starts_unserved',
     message = 'a column that only inturn writes was sent along',
-    hint = 'Send only thread_id, operation, data and, if you like, status, priority, idempotency_key, created_at and updated_at.';
+    hint = 'Send only thread_id, operation, data and, if you like, status, priority, idempotency_key, retry, created_at and updated_at.';
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.refuse_truncate()
@@ -721,6 +895,27 @@ begin
     from (select thread_id, max(turn) as turn from old_rows group by thread_id) as gone
    where t.id = gone.thread_id and t.last_turn < gone.turn;
   return null;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.resume_lane(p_provider text, p_key text, p_model text DEFAULT ''::text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'public', 'pg_temp'
+AS $function$
+declare
+  v_rested boolean;
+begin
+  select l.paused_until > clock_timestamp() into v_rested
+    from lanes l where l.provider = p_provider and l.key = p_key and l.model = p_model for update;
+  if not found then
+    raise no_data_found using
+      message = format('there is no lane %s of %s', lane_name(p_key, p_model), p_provider),
+      hint = 'Those there are: select provider, key, model, state from lane_states;';
+  end if;
+  update lanes l
+     set paused_at = null, paused_until = null, reason = null, strikes = 0, probed_at = null, updated_at = clock_timestamp()
+   where l.provider = p_provider and l.key = p_key and l.model = p_model;
+  return coalesce(v_rested, false);
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.session_actor()
@@ -984,6 +1179,17 @@ begin
   end if;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.tell_lane_change()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+AS $function$
+begin
+  perform pg_notify('inturn_lanes', current_schema());
+  return null;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.wake_dispatchers()
  RETURNS void
  LANGUAGE plpgsql
@@ -995,6 +1201,8 @@ begin
     perform pg_notify('inturn_wake', current_schema());
   end if;
 end $function$;
+
+CREATE TRIGGER tell_lane_change AFTER INSERT OR DELETE OR UPDATE ON public.lanes FOR EACH ROW EXECUTE FUNCTION tell_lane_change();
 
 CREATE TRIGGER refuse_rewriting_history BEFORE DELETE OR UPDATE OR TRUNCATE ON public.operation_events FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewriting_history();
 
@@ -1011,6 +1219,58 @@ CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON public.thread_operations FOR E
 CREATE TRIGGER remember_last_turn AFTER DELETE ON public.thread_operations REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION remember_last_turn();
 
 CREATE TRIGGER z_move_on_after_cancel AFTER UPDATE ON public.thread_operations REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT WHEN ((current_setting('inturn.line'::text, true) IS DISTINCT FROM 'on'::text)) EXECUTE FUNCTION move_on_after_cancel();
+
+create view lane_states as
+ SELECT provider,
+    key,
+    model,
+        CASE
+            WHEN rests THEN 'resting'::text
+            WHEN runs >= max_runs THEN 'full'::text
+            ELSE 'open'::text
+        END AS state,
+    runs,
+    max_runs,
+    ( SELECT count(*) AS count
+           FROM thread_operations o
+          WHERE o.finished_at IS NULL AND o.status = 'pending'::text AND o.provider = lane.provider AND (o.error ->> 'lane'::text) = lane_name(lane.key, lane.model)) AS waiting,
+        CASE
+            WHEN rests THEN paused_at
+            ELSE NULL::timestamp with time zone
+        END AS paused_at,
+        CASE
+            WHEN rests THEN paused_until
+            ELSE NULL::timestamp with time zone
+        END AS paused_until,
+        CASE
+            WHEN rests THEN reason
+            ELSE NULL::text
+        END AS reason,
+    strikes,
+        CASE
+            WHEN rests THEN probed_at
+            ELSE NULL::timestamp with time zone
+        END AS probed_at
+   FROM ( SELECT l.provider,
+            l.key,
+            l.model,
+            l.max_runs,
+            l.paused_at,
+            l.paused_until,
+            l.reason,
+            l.strikes,
+            l.probed_at,
+            l.created_at,
+            l.updated_at,
+            COALESCE(l.paused_until > clock_timestamp(), false) AS rests,
+                CASE
+                    WHEN l.max_runs IS NOT NULL THEN ( SELECT count(*) AS count
+                       FROM lane_runs r
+                         JOIN thread_operations o ON o.id = r.operation_id AND holds_place(o.*)
+                      WHERE r.provider = l.provider AND r.key = l.key AND (l.model = ''::text OR l.model = r.model))
+                    ELSE NULL::bigint
+                END AS runs
+           FROM lanes l) lane;
 
 create view thread_states as
  SELECT thread.thread_id,

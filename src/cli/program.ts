@@ -8,6 +8,7 @@ import { doctorCommand } from './doctor.ts'
 import { emulatorCommand } from './emulator.ts'
 import { enqueueCommand } from './enqueue.ts'
 import { exitCodeOf, report } from './failure.ts'
+import { lanesCommand } from './lanes.ts'
 import { migrateCommand } from './migrate.ts'
 import { settingOption } from './setting-option.ts'
 import { statusCommand } from './status.ts'
@@ -52,6 +53,7 @@ function createProgram(): Command {
   enqueueCommand(program)
   statusCommand(program)
   doctorCommand(program)
+  lanesCommand(program)
   assistantsCommand(program)
   return program
 }

@@ -1,11 +1,16 @@
+import { laneName } from '../model/lane.ts'
+import type { LaneReport } from '../store/lane-states.ts'
 import type { DispatcherReport, ThreadReport, WaitingReport } from '../store/reports.ts'
 import type { TimelineEntry } from '../store/thread-views.ts'
+import { restText } from './lanes.ts'
 import { formatTable } from './table.ts'
 
 export type Status = {
   dispatchers: DispatcherReport[]
   threads: ThreadReport[]
   waiting: WaitingReport[]
+  /** Lanes that rest. */
+  resting: LaneReport[]
   /** Only of one thread. */
   timeline?: TimelineEntry[]
 }
@@ -14,6 +19,7 @@ export type Status = {
 export function formatStatus(status: Status): string {
   const { timeline } = status
   const parts = [dispatchersText(status), threadsText(status), waitingText(status)]
+  if (status.resting.length > 0) parts.push(restingText(status))
   return [...parts, ...(timeline ? [timelineText(timeline)] : [])].join('\n\n')
 }
 
@@ -58,6 +64,16 @@ function waitingText({ waiting }: Status): string {
   ])
   const titles = ['WAITING', 'THREAD', 'POSITION', 'OPERATION', 'IN LINE', 'AS HEAD', 'WAITS FOR']
   return rows.length === 0 ? 'Nothing waits.' : formatTable(titles, rows)
+}
+
+function restingText({ resting }: Status): string {
+  const rows = resting.map((lane) => [
+    lane.provider,
+    laneName(lane.key, lane.model),
+    lane.waiting,
+    restText(lane),
+  ])
+  return formatTable(['RESTING LANE', 'KEY/MODEL', 'WAITING', 'RESTS'], rows)
 }
 
 function timelineText(timeline: readonly TimelineEntry[]): string {

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
 import type { Database } from '../db/query.ts'
 import { InturnError } from '../errors.ts'
+import { listLanes } from '../store/lane-states.ts'
 import { listDispatchers, listThreads, listWaiting } from '../store/reports.ts'
 import { readTimeline } from '../store/thread-views.ts'
 import { withDatabase } from './database.ts'
@@ -45,6 +46,7 @@ async function readStatus(
     dispatchers: await listDispatchers(database),
     threads: await listThreads(database, { threadId, limit }),
     waiting: await listWaiting(database, { threadId, limit }),
+    resting: (await listLanes(database)).filter(({ state }) => state === 'resting'),
     ...(threadId !== undefined && {
       timeline: (await readTimeline(database, threadId)).slice(-limit),
     }),

@@ -4,11 +4,13 @@ import { type ClaimedOperation, type RoundResult, settleAndClaim } from '../stor
 import { sayAsleep } from '../store/dispatchers.ts'
 import { giveBackOperations } from '../store/release.ts'
 import { EmptiedLines } from './emptied-lines.ts'
-import { HeadSearch } from './head-search.ts'
+import { everything, HeadSearch } from './head-search.ts'
 import { HeldClaims } from './held-claims.ts'
+import { Lanes } from './lanes.ts'
 import { Lease } from './lease.ts'
 import type { DispatcherOptions } from './options.ts'
 import { Sweeper } from './recovery.ts'
+import { ServedHeads } from './served-heads.ts'
 import { WakeUp } from './wake-up.ts'
 
 export type { Claim } from './held-claims.ts'
@@ -22,7 +24,8 @@ const lostPreparedStatement = new Set(['26000', '42P05'])
  */
 export class Dispatcher {
   readonly #options: DispatcherOptions
-  readonly #lookedFor: readonly string[]
+  readonly #lanes: Lanes
+  readonly #heads: ServedHeads
   readonly #wakeUp = new WakeUp()
   readonly #emptied = new EmptiedLines()
   readonly #search = new HeadSearch()
@@ -40,9 +43,9 @@ export class Dispatcher {
 
   constructor(options: DispatcherOptions) {
     this.#options = options
-    const { providers, defaultProvider } = options
-    // '' stands for threads that name no provider: our default serves them.
-    this.#lookedFor = providers.includes(defaultProvider) ? ['', ...providers] : providers
+    const { pool, log } = options
+    this.#lanes = options.lanes ?? new Lanes({ pool, keys: {}, probeMs: 0, log })
+    this.#heads = new ServedHeads({ ...options, lanes: this.#lanes })
     this.#claims = new HeldClaims(options.execute, () => {
       if (this.#claims.finished >= this.#batch) this.#helping ??= this.#help()
       this.#wakeUp.wake()
@@ -64,6 +67,7 @@ export class Dispatcher {
   }
 
   async start(): Promise<void> {
+    await this.#lanes.start(() => this.wake())
     await this.#lease.begin()
     this.#sweeper.start()
     this.#loop = this.#serve()
@@ -92,6 +96,7 @@ export class Dispatcher {
     await this.#loop
     clearTimeout(timer)
     await this.#sweeper.stop()
+    await this.#lanes.stop()
     await this.#lease.end()
     const left = this.#claims.running + this.#claims.finished
     log.info({ dispatcher: this.id, left }, 'dispatcher stopped')
@@ -152,21 +157,22 @@ export class Dispatcher {
   }
 
   async #round(client: pg.PoolClient): Promise<RoundResult> {
+    const { providers, most, isProbe } = await this.#heads.next(this.#free)
     const settlements = this.#claims.take(this.#batch)
     const holder = settlements[0]?.dispatcherId ?? this.id
     // Under an id we had before we settle what is left of that time, and claim nothing.
-    const free = holder === this.id ? Math.min(this.#free, this.#batch) : 0
+    const free = holder === this.id ? Math.min(this.#free, this.#batch, most) : 0
     const looked = this.#emptied.next()
     const awake = this.#asleep && this.#busyRounds >= 2
     this.#reserved += free
     let result: RoundResult
     try {
-      const look = this.#search.next()
+      const look = isProbe ? everything() : this.#search.next()
       result = await settleAndClaim(client, holder, {
         settlements,
         emptied: looked.map(({ thread }) => thread),
         free,
-        providers: this.#lookedFor,
+        providers,
         defaultProvider: this.#options.defaultProvider,
         ...look,
         awake,

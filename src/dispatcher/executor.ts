@@ -4,6 +4,7 @@ import { z } from 'zod'
 import type { OperationKind } from '../model/operation.ts'
 import type { Outcome } from '../model/outcome.ts'
 import type { OnPoint } from '../model/point.ts'
+import type { RetryPolicy } from '../model/retry.ts'
 import type { ProviderName } from '../model/thread.ts'
 import { ClaimLost, Journal } from '../operations/journal.ts'
 import { Refusal } from '../operations/refusal.ts'
@@ -14,8 +15,16 @@ import type { ProviderFailure } from '../provider/classify-error.ts'
 import type { Provider } from '../provider/provider.ts'
 import { ProviderError } from '../provider/provider-error.ts'
 import type { Claim } from './dispatcher.ts'
+import { LaneVisit } from './lane-visit.ts'
+import type { Lanes } from './lanes.ts'
 import { operationLog } from './operation-log.ts'
-import { afterFailure, type RetryLimits } from './retry-policy.ts'
+import {
+  afterFailure,
+  describe,
+  resendAttempts,
+  retryClassOf,
+  retryLimits,
+} from './retry-policy.ts'
 
 /** Executes a claimed operation. Null: no outcome may be recorded, the claim is left as it is. Never rejects. */
 export type Execute = (claim: Claim) => Promise<Outcome | null>
@@ -32,7 +41,9 @@ export type ExecutorOptions = {
   runTimeoutMs: number
   /** Kinds whose operations wait for an operator where a call's outcome stays unknown. */
   holdUnknown: readonly OperationKind[]
-  retry: RetryLimits
+  /** As configured; what an operation says itself wins over it. */
+  retry: RetryPolicy
+  lanes: Lanes
   log: Logger
   onPoint?: OnPoint
   /** Messages and answers may appear in the log. Default false. */
@@ -49,18 +60,25 @@ export function createExecutor(options: ExecutorOptions): Execute {
     log.started()
     options.onPoint?.('claimed', claim.operation)
     const journal = journalOf(claim, options)
-    const outcome = await perform(claim, journal, options).catch((error: unknown) => {
+    const visit = new LaneVisit(options.lanes, claim, options.pool)
+    const outcome = await perform(claim, journal, visit, options).catch((error: unknown) => {
       if (error instanceof ClaimLost || claim.signal.aborted) return null
       if (!isExpected(error)) log.unexpected(error)
-      return outcomeOf(error, claim, journal, options.retry)
+      return outcomeOf(error, claim, journal, visit, options.retry)
     })
+    if (outcome?.status === 'completed') await visit.succeeded()
     log.ended(outcome)
     options.onPoint?.('before_settle', claim.operation)
     return outcome
   }
 }
 
-async function perform(claim: Claim, journal: Journal, options: ExecutorOptions): Promise<Outcome> {
+async function perform(
+  claim: Claim,
+  journal: Journal,
+  visit: LaneVisit,
+  options: ExecutorOptions,
+): Promise<Outcome> {
   const { operation, signal } = claim
   const { pool, callTimeoutMs, foreignRunMs, runTimeoutMs, holdUnknown, retry } = options
   const provider = options.providers[operation.provider]
@@ -69,17 +87,19 @@ async function perform(claim: Claim, journal: Journal, options: ExecutorOptions)
   // A row may be older than the schema that it is checked by now.
   const data = schema.safeParse(operation.data)
   if (!data.success) throw new Refusal('data_invalid', z.prettifyError(data.error))
+  visit.begin()
   return handle({
     operation,
     data: data.data,
     provider,
     call: { signal, timeoutMs: callTimeoutMs },
     journal,
+    enterLane: (model) => visit.enter(model),
     pool,
     foreignRunMs,
     runTimeoutMs,
     holdsUnknown: holdUnknown.includes(operation.operation),
-    hasAttemptsLeft: operation.failures < retry.maxAttempts,
+    hasAttemptsLeft: operation.failures < resendAttempts(operation.retry, retry),
   })
 }
 
@@ -100,12 +120,13 @@ const isExpected = (error: unknown) =>
   error instanceof Held ||
   error instanceof ProviderError
 
-function outcomeOf(
+async function outcomeOf(
   error: unknown,
   { operation }: Claim,
   journal: Journal,
-  limits: RetryLimits,
-): Outcome {
+  visit: LaneVisit,
+  retry: RetryPolicy,
+): Promise<Outcome> {
   const { failures, attempts } = operation
   const tries = { failures, waits: attempts - 1 - failures }
   if (error instanceof Refusal) return { status: 'failed', error: error.failure }
@@ -115,9 +136,21 @@ function outcomeOf(
     return { status: 'retry', error: failure, delayMs, burnsAttempt: false }
   }
   const failure = failureOf(error)
+  // Behind the start of a run, calls name no model.
+  const refused = await visit.refused(failure, journal.openRunId !== null)
+  if (refused !== null) {
+    const { lane, delayMs } = refused
+    return {
+      status: 'retry',
+      error: { ...describe(failure), lane },
+      delayMs,
+      burnsAttempt: false,
+    }
+  }
   // What was sent may have taken effect: it is looked for before the operation is given up.
   const isLookedFor = error instanceof ProviderError && journal.isUnderWay
-  const patience = isLookedFor ? { maxAttempts: Infinity } : {}
+  const patience = isLookedFor ? { max_attempts: Infinity } : {}
+  const limits = retryLimits(retryClassOf(error), operation.retry, retry)
   const outcome = afterFailure(failure, tries, { ...limits, ...patience })
   const isLastRun = error instanceof RunFailed && outcome.status === 'failed'
   return isLastRun ? { ...outcome, result: error.result } : outcome

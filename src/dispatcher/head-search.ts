@@ -10,7 +10,7 @@ const share = 1 / 10
 type Look = Pick<Round, 'priorities' | 'floors'>
 
 /** An object of its own each time, by which a look is known. */
-const everything = (): Look => ({ priorities: null, floors: null })
+export const everything = (): Look => ({ priorities: null, floors: null })
 
 /** Where a claim looks for heads: at which priorities, and from which mark on in each. */
 export class HeadSearch {

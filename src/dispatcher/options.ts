@@ -3,6 +3,7 @@ import type { Logger } from 'pino'
 import type { OnPoint } from '../model/point.ts'
 import type { ProviderName } from '../model/thread.ts'
 import type { Execute } from './executor.ts'
+import type { Lanes } from './lanes.ts'
 
 export type DispatcherOptions = {
   pool: pg.Pool
@@ -13,6 +14,8 @@ export type DispatcherOptions = {
   providers: readonly ProviderName[]
   /** Provider of threads that name none. */
   defaultProvider: ProviderName
+  /** Those of its keys; without them, no key ever rests. */
+  lanes?: Lanes
   /** Longest sleep between two looks at the heads, in milliseconds. */
   pollMs: number
   heartbeatMs: number

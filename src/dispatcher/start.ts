@@ -3,12 +3,13 @@ import { listen } from '../db/listen.ts'
 import { createPool } from '../db/pool.ts'
 import { requireMigrated } from '../db/require-migrated.ts'
 import type { Logger } from '../log.ts'
+import { laneKey } from '../model/lane.ts'
 import type { OnPoint } from '../model/point.ts'
 import type { ProviderName } from '../model/thread.ts'
 import { createProviders } from '../provider/registry.ts'
 import { Dispatcher } from './dispatcher.ts'
 import { createExecutor } from './executor.ts'
-import { defaultBackoff } from './retry-policy.ts'
+import { Lanes } from './lanes.ts'
 
 export type RunningDispatcher = {
   readonly id: string
@@ -34,6 +35,15 @@ export async function startDispatcher(
     queryTimeoutMs: config.leaseMs,
     onError: (error) => log.warn({ err: error }, 'database connection lost'),
   })
+  const lanes = new Lanes({
+    pool,
+    keys: Object.fromEntries(
+      Object.entries(config.providers).map(([name, { apiKey }]) => [name, laneKey(apiKey)]),
+    ),
+    probeMs: config.laneProbeMs,
+    maxRuns: config.maxRuns,
+    log,
+  })
   const execute = createExecutor({
     pool,
     providers: createProviders(config.providers),
@@ -41,7 +51,13 @@ export async function startDispatcher(
     foreignRunMs: config.foreignRunMs,
     runTimeoutMs: config.runTimeoutMs,
     holdUnknown: config.holdUnknown,
-    retry: { ...defaultBackoff, maxAttempts: config.maxAttempts },
+    retry: {
+      max_attempts: config.maxAttempts,
+      base_ms: config.retryBaseMs,
+      max_ms: config.retryMaxMs,
+      ...config.retry,
+    },
+    lanes,
     onPoint,
     log,
     logContent: config.logContent,
@@ -50,6 +66,7 @@ export async function startDispatcher(
     ...config,
     pool,
     execute,
+    lanes,
     providers: served,
     defaultProvider,
     onPoint,
@@ -61,10 +78,14 @@ export async function startDispatcher(
   })
   const listener = listen({
     databaseUrl,
-    channels: ['inturn_wake'],
+    channels: ['inturn_wake', 'inturn_lanes'],
     applicationName: 'inturn dispatch, listening',
     // Other schemas of the same database have dispatchers of their own.
-    onNotify: (_channel, wokenSchema) => wokenSchema === schema && dispatcher.wake(),
+    onNotify(channel, itsSchema) {
+      if (itsSchema !== schema) return
+      if (channel === 'inturn_lanes') void lanes.refresh()
+      else dispatcher.wake()
+    },
     onConnected: () => dispatcher.wake(),
     onDisconnected: (error) => log.warn({ err: error }, 'not listening; will try again'),
   })

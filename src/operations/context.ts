@@ -13,6 +13,11 @@ export type OperationContext<Data = unknown> = {
   /** For every call of the provider. */
   call: CallOptions
   journal: Journal
+  /**
+   * Called just before a new run is sent, with the model that it names. Throws where its lane rests or
+   * has as many runs as it may have: the operation goes back, and no attempt is burnt.
+   */
+  enterLane: (model: string | null) => Promise<void>
   pool: pg.Pool
   /** Longest wait for a run of somebody else, in milliseconds. */
   foreignRunMs: number

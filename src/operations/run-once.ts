@@ -1,5 +1,6 @@
 import type { NamelessRun, Run } from '../model/run.ts'
 import { ProviderError } from '../provider/provider-error.ts'
+import { modelOf } from '../provider/run-parameters.ts'
 import { type OperationContext, tagOf } from './context.ts'
 import { followRun, notStopped, stopRun } from './follow-run.ts'
 import { awaitForeignRun, isHeldByRun, metForeignRun } from './foreign-run.ts'
@@ -39,6 +40,7 @@ async function startRun(
   const { provider, journal, call, runTimeoutMs } = context
   const after = await itemBefore(context, threadId)
   const request = requestOf(context, wish)
+  await context.enterLane(modelOf(wish.parameters))
   try {
     const run = await withinTime(call, runTimeoutMs, (call, begin) =>
       journal.send('start_run', after, () => {

@@ -99,6 +99,12 @@ export function runBody(
   return { ...body, metadata: tagged(body.metadata, tag) }
 }
 
+/** The model that a run with these parameters names; null: its assistant or prompt decides. */
+export function modelOf({ model, provider_options }: RunParameters): string | null {
+  const { model: instead = model } = (provider_options ?? {}) as { model?: unknown }
+  return typeof instead === 'string' ? instead : null
+}
+
 /** The caller's metadata with the id of our operation, by which we find its messages and runs again. */
 export function tagged(metadata: unknown, tag: string): Record<string, string> {
   return { ...(metadata as Record<string, string> | undefined), inturn_operation: tag }

@@ -20,6 +20,7 @@ test('the views have the columns that schema.prisma explains, and Prisma reads t
   pool,
 }) => {
   const explained = {
+    lane_states: Object.values(Prisma.LaneStateScalarFieldEnum),
     thread_states: Object.values(Prisma.ThreadStateScalarFieldEnum),
     thread_timeline: Object.values(Prisma.ThreadTimelineScalarFieldEnum),
     // The client leaves out intervals, for which it has no type.
@@ -43,6 +44,9 @@ test('the views have the columns that schema.prisma explains, and Prisma reads t
   )
 
   const prisma = createPrisma(pool)
+  const lane = { provider: 'responses', key: '0123456789ab', maxRuns: 1 }
+  await prisma.lane.create({ data: lane })
+  expect(await prisma.laneState.findMany()).toMatchObject([{ ...lane, state: 'open', runs: 0n }])
   const { id } = await prisma.threadOperation.create({
     data: { threadId: 'by Prisma', operation: 'add_message', data: { message: 'Hi' } },
   })

@@ -1,9 +1,11 @@
 import { describe, expect, it } from 'vitest'
-import { afterFailure } from '../../src/dispatcher/retry-policy.ts'
+import { afterFailure, retryClassOf, retryLimits } from '../../src/dispatcher/retry-policy.ts'
+import { RunFailed } from '../../src/operations/run-outcome.ts'
 import type { ProviderFailure } from '../../src/provider/classify-error.ts'
 import type { Decision } from '../../src/provider/error-rules.ts'
+import { ProviderError } from '../../src/provider/provider-error.ts'
 
-const limits = { maxAttempts: 5, baseMs: 1_000, maxMs: 10_000 }
+const limits = { max_attempts: 5, base_ms: 1_000, max_ms: 10_000 }
 const first = { failures: 0, waits: 0 }
 /** No jitter: the whole pause. */
 const longest = () => 1
@@ -23,7 +25,7 @@ describe('the pause before the next attempt', () => {
       afterFailure(
         failure(decision),
         { ...first, ...some },
-        { ...limits, maxAttempts: 99 },
+        { ...limits, max_attempts: 99 },
         longest,
       ),
     )
@@ -47,13 +49,9 @@ describe('the pause before the next attempt', () => {
   })
 
   it("is the provider's Retry-After and a little more, also above the ceiling", () => {
-    const asked = failure('retry', { retryAfterMs: 60_000, status: 429 })
+    const asked = failure('retry', { retryAfterMs: 60_000, status: 503 })
     expect(afterFailure(asked, first, limits, shortest)).toMatchObject({ delayMs: 60_500 })
     expect(afterFailure(asked, first, limits, longest)).toMatchObject({ delayMs: 61_000 })
-  })
-
-  it('is long while a key rests', () => {
-    expect(afterFailure(failure('rest'), first, limits, longest)).toMatchObject({ delayMs: 30_000 })
   })
 })
 
@@ -62,9 +60,6 @@ describe('an attempt', () => {
     ['retry', {}, true],
     ['reconcile', {}, true],
     ['wait_for_run', {}, false],
-    ['rest', { status: 401 }, false],
-    ['retry', { status: 429 }, false],
-    ['retry', { code: 'rate_limit_exceeded' }, false],
     ['retry', { status: 503 }, true],
   ] as const)('that ends in %s %o counts: %s', (decision, more, burnsAttempt) => {
     const outcome = afterFailure(failure(decision, more), first, limits)
@@ -76,12 +71,45 @@ describe('an attempt', () => {
     expect(afterFailure(failure('retry'), tries, limits).status).toBe('failed')
     expect(afterFailure(failure('reconcile'), tries, limits).status).toBe('failed')
     expect(afterFailure(failure('wait_for_run'), tries, limits).status).toBe('retry')
-    expect(afterFailure(failure('retry', { status: 429 }), tries, limits).status).toBe('retry')
     expect(afterFailure(failure('retry'), { failures: 3, waits: 50 }, limits).status).toBe('retry')
   })
 
   it.each(['fail', 'park'] as const)('is the only one when the decision is %s', (decision) => {
     expect(afterFailure(failure(decision), first, limits).status).toBe('failed')
+  })
+})
+
+describe('the limits of a class of errors', () => {
+  it('are the defaults where nobody says anything', () => {
+    const expected = { max_attempts: 5, base_ms: 1_000, max_ms: 60_000 }
+    expect(retryLimits('server', null, {})).toEqual(expected)
+    expect(retryLimits('server', {}, { run: { max_attempts: 1 } })).toEqual(expected)
+  })
+
+  const configured = { max_attempts: 10, base_ms: 20, run: { max_attempts: 11 } }
+  it.each([
+    ['server', null, 10],
+    ['run', null, 11],
+    ['server', { max_attempts: 12 }, 12],
+    ['run', { max_attempts: 12 }, 12],
+    ['run', { max_attempts: 12, run: { max_attempts: 13 } }, 13],
+    ['server', { max_attempts: 12, run: { max_attempts: 13 } }, 12],
+    ['server', { run: { max_attempts: 13 } }, 10],
+  ] as const)('of %s with %o: %i attempts', (retryClass, operation, max_attempts) => {
+    const found = retryLimits(retryClass, operation, configured)
+    expect(found).toEqual({ max_attempts, base_ms: 20, max_ms: 60_000 })
+  })
+
+  it('is told by where the failure came from', () => {
+    const of = (more: Partial<ProviderFailure>) =>
+      retryClassOf(new ProviderError(failure('reconcile', more)))
+    expect(of({ code: 'connection_lost' })).toBe('connection')
+    expect(of({ code: 'provider_unreachable', sent: false })).toBe('connection')
+    expect(of({ code: 'provider_error', status: 500 })).toBe('server')
+    expect(of({ code: 'overloaded', status: 503 })).toBe('server')
+    expect(of({ code: 'provider_error' })).toBe('server')
+    expect(retryClassOf(new RunFailed({ code: 'server_error', message: 'x' }, {}))).toBe('run')
+    expect(retryClassOf(new TypeError('x'))).toBe('internal')
   })
 })
 

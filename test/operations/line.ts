@@ -3,7 +3,9 @@ import pino from 'pino'
 import { onTestFinished } from 'vitest'
 import { Dispatcher } from '../../src/dispatcher/dispatcher.ts'
 import { createExecutor } from '../../src/dispatcher/executor.ts'
+import { Lanes } from '../../src/dispatcher/lanes.ts'
 import { type Emulator, type EmulatorOptions, startEmulator } from '../../src/emulator/index.ts'
+import { laneKey } from '../../src/model/lane.ts'
 import type { OperationKind } from '../../src/model/operation.ts'
 import { type ProviderName, providerNames } from '../../src/model/thread.ts'
 import { createProviders } from '../../src/provider/registry.ts'
@@ -84,13 +86,18 @@ export class Line {
     this.#pool = pool
     this.emulator = emulator
     this.relay = relay
-    const settings = { apiKey: 'key', baseUrl: relay.url, pollMs: 5, settleMs }
+    // A key of its own: lanes outlive a test.
+    const apiKey = `key-${emulator.port}`
+    const settings = { apiKey, baseUrl: relay.url, pollMs: 5, settleMs }
     this.providers = createProviders(
       Object.fromEntries(providers.map((provider) => [provider, settings])),
     )
     const log = pino({}, { write: (text) => void this.log.push(JSON.parse(text)) })
+    const keys = Object.fromEntries(providers.map((provider) => [provider, laneKey(apiKey)]))
+    const lanes = new Lanes({ pool, keys, probeMs: 100, log })
     this.dispatcher = new Dispatcher({
       pool,
+      lanes,
       execute: createExecutor({
         pool,
         providers: this.providers,
@@ -98,7 +105,8 @@ export class Line {
         foreignRunMs,
         runTimeoutMs,
         holdUnknown: options.holdUnknown ?? [],
-        retry: { maxAttempts, baseMs: 10, maxMs: 50 },
+        retry: { max_attempts: maxAttempts, base_ms: 10, max_ms: 50 },
+        lanes,
         log,
         logContent,
       }),
