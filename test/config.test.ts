@@ -28,6 +28,11 @@ test('without flags and environment everything has its default', () => {
     foreignRunMs: 900_000,
     holdUnknown: [],
     maxAttempts: 5,
+    retryBaseMs: 1_000,
+    retryMaxMs: 60_000,
+    retry: undefined,
+    maxRuns: undefined,
+    laneProbeMs: 30_000,
     logLevel: 'info',
     logContent: false,
     providers: {},
@@ -83,6 +88,27 @@ test.for(['1001', '2.5', '-1', 'NaN', 'Infinity', '1e400'])(
     ])
   },
 )
+
+test('a retry policy is JSON, and what is wrong with it is told with what to write', () => {
+  const retry = { max_attempts: 3, run: { max_attempts: 2 } }
+  expect(loadConfig({}, { INTURN_RETRY: JSON.stringify(retry) }).retry).toEqual(retry)
+  expect(loadConfig({ retry: '{}' }, { INTURN_RETRY: 'nonsense' }).retry).toEqual({})
+  const write = ': write JSON like {"max_attempts": 5, "run": {"max_attempts": 2}}'
+  const problems: Array<[text: string, problem: string]> = [
+    ['5 times', '"retry" must be an object'],
+    ['5', '"retry" must be an object'],
+    ['{"run": {"max_attempts": 0}}', '"run.max_attempts" must be a whole number from 1 to 1000'],
+    [
+      '{"runs": {}}',
+      'unknown key "runs": did you mean "run"? Known are max_attempts, base_ms, max_ms, connection, server, run, internal',
+    ],
+  ]
+  for (const [text, problem] of problems) {
+    expect(problemsOf(() => loadConfig({}, { INTURN_RETRY: text }))).toEqual([
+      `INTURN_RETRY: ${problem}${write}`,
+    ])
+  }
+})
 
 test('a lease must outlast two missed signs of life', () => {
   expect(problemsOf(() => loadConfig({ leaseMs: '5000' }, {}))).toEqual([

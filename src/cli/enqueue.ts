@@ -26,6 +26,7 @@ export function enqueueCommand(program: Command): void {
     .addHelpText('after', examples)
     .action(async (thread, operation, given, options, command: Command) => {
       const { wait, timeoutMs, priority, idempotencyKey, json } = options
+      // The setting has the same name, so config.ts checks what is in it.
       const retry = options.retry && parse(options.retry, '--retry', '{"max_attempts": 3}')
       const data = { ...(await parseData(given)), ...shorthands(options) }
       // The database checks what the types leave open here, and explains what is wrong.

@@ -86,7 +86,10 @@ export async function startDispatcher(
       if (channel === 'inturn_lanes') void lanes.refresh()
       else dispatcher.wake()
     },
-    onConnected: () => dispatcher.wake(),
+    onConnected() {
+      void lanes.refresh()
+      dispatcher.wake()
+    },
     onDisconnected: (error) => log.warn({ err: error }, 'not listening; will try again'),
   })
   log.info(

@@ -18,6 +18,23 @@ test('enqueue puts a row into the line, built from JSON and options', async ({ u
   })
 })
 
+test('--retry says how failures are retried, and is checked', async ({ url, pool }) => {
+  const args = ['enqueue', 'retry', 'add_message', '--message', 'Hi', '--retry']
+  const sent = await inturn([...args, '{"max_attempts": 3}', '--json'], { databaseUrl: url })
+  const { rows } = await pool.query('select retry from thread_operations where id = $1', [
+    JSON.parse(sent.stdout).id,
+  ])
+  expect(rows).toEqual([{ retry: { max_attempts: 3 } }])
+  const misspelt = await inturn([...args, '{"max_attemps": 3}'], { databaseUrl: url })
+  expect(misspelt).toMatchObject({ code: 2, stdout: '' })
+  expect(misspelt.stderr).toContain(
+    '--retry: unknown key "max_attemps": did you mean "max_attempts"?',
+  )
+  const noJson = await inturn([...args, '3 times'], { databaseUrl: url })
+  expect(noJson.code).toBe(2)
+  expect(noJson.stderr).toContain('--retry is no JSON')
+})
+
 test('- reads the data from standard input', async ({ url, pool }) => {
   const input = '{"message": "It rains."}\n'
   const { code } = await inturn(['enqueue', 't2', 'add_message', '-'], { databaseUrl: url, input })

@@ -17,6 +17,25 @@ test('one operation joins the line of its thread', async ({ inturn, pool }) => {
   expect(await handle.status()).toBe('pending')
 })
 
+test('a retry policy goes along, and a wrong one is refused', async ({ inturn, pool }) => {
+  const retry = { max_attempts: 3, run: { max_attempts: 1 } }
+  const [patient, plain] = await inturn.enqueue([
+    { ...message('retry', 'a'), retry },
+    message('retry', 'b'),
+  ])
+  const ids = [patient.id, plain.id]
+  const { rows } = await pool.query(
+    'select retry from thread_operations where id = any ($1) order by id',
+    [ids],
+  )
+  expect(rows).toEqual([{ retry }, { retry: null }])
+  const wrong = { ...message('retry', 'c'), retry: { run: { max_attempts: 0 } } }
+  const error = await errorOf(inturn.enqueue(wrong))
+  expect(error).toBeInstanceOf(RefusedError)
+  expect(error.code).toBe('retry_policy_is_valid')
+  expect(error.message).toContain('"run.max_attempts"')
+})
+
 test('many operations join in the order given, one handle each', async ({ inturn, pool }) => {
   const texts = Array.from({ length: 300 }, (_, i) => `message ${i}`)
   const handles = await inturn.enqueue(texts.map((text) => message('many', text)))

@@ -2,6 +2,7 @@ import type pg from 'pg'
 import { describe, expect } from 'vitest'
 import { runsPath, startLine, who } from '../operations/line.ts'
 import { test } from '../support/database.ts'
+import { insertRow } from '../support/line.ts'
 import { withTransaction } from '../support/transaction.ts'
 
 const events = (log: Array<Record<string, unknown>>) =>
@@ -68,6 +69,28 @@ describe('an operation', () => {
       expect(row).toMatchObject({ status: 'failed', error: { code: 'unsupported_parameter' } })
       expect(row.error.message).toContain(words)
       expect(line.relay.requests).toHaveLength(0)
+    },
+  )
+
+  test.for([
+    ['its own limit for runs', { run: { max_attempts: 1 } }, 1],
+    ['its own limit for all errors', { max_attempts: 2 }, 2],
+    ['a limit for other errors', { server: { max_attempts: 1 }, max_attempts: 3 }, 3],
+    ['no limit of its own', null, 4],
+  ] as const)(
+    'whose run fails again and again stops at %s',
+    async ([, retry, attempts], { pool }) => {
+      const line = await startLine(pool, 'responses', {
+        maxAttempts: 4,
+        emulator: { failRun: () => ({ code: 'server_error', message: 'Sorry.' }) },
+      })
+      const { id } = await insertRow(pool, {
+        thread_id: `limit:${attempts}`,
+        operation: 'create_run',
+        data: who,
+        retry,
+      })
+      expect(await line.end(id)).toMatchObject({ status: 'failed', attempts })
     },
   )
 
