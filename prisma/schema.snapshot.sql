@@ -1383,7 +1383,7 @@ create view waiting_operations as
                 WHEN o.provider = ''::text THEN 'no dispatcher is running'::text
                 ELSE format('no dispatcher serves the provider %s'::text, o.provider)
             END
-            ELSE 'ready: waits for a free slot'::text
+            ELSE concat('ready: waits for a free slot', resting_key.told)
         END AS waits_for,
     o.ready_at,
     o.attempts,
@@ -1391,4 +1391,9 @@ create view waiting_operations as
     o.created_at
    FROM thread_operations o
      LEFT JOIN thread_operations active ON active.thread_id = o.thread_id AND (active.status = ANY (ARRAY['processing'::text, 'requires_action'::text]))
+     LEFT JOIN LATERAL ( SELECT format('; a key of its provider rests (%s)'::text, l.reason) AS told
+           FROM lanes l
+          WHERE (o.provider = ''::text OR o.provider = l.provider) AND l.model = ''::text AND l.paused_until > clock_timestamp()
+          ORDER BY l.paused_until DESC
+         LIMIT 1) resting_key ON true
   WHERE o.finished_at IS NULL AND o.status = 'pending'::text;

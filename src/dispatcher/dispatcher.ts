@@ -68,7 +68,10 @@ export class Dispatcher {
 
   async start(): Promise<void> {
     await this.#lanes.start(() => this.wake())
-    await this.#lease.begin()
+    await this.#lease.begin().catch(async (error) => {
+      await this.#lanes.stop()
+      throw error
+    })
     this.#sweeper.start()
     this.#loop = this.#serve()
   }

@@ -47,7 +47,7 @@ export class LaneVisit {
     )
     if (fullLane === null) return
     const waits = attempts - 1 - failures
-    const pauseMs = jitter(Math.min(full.baseMs * 2 ** waits, full.maxMs))
+    const pauseMs = Math.round(jitter(Math.min(full.baseMs * 2 ** waits, full.maxMs)))
     const message = `As many runs are going on in the lane ${fullLane} as it may have.`
     throw new NotYet({ code: 'lane_full', message, lane: fullLane }, pauseMs)
   }
@@ -90,8 +90,8 @@ export function pauseFor({ decision, code, status, retryAfterMs }: ProviderFailu
   return { reason: code, untilProof: false, ...(retryAfterMs !== undefined && { retryAfterMs }) }
 }
 
-/** While a key rests until a proof nobody looks for its heads: they are to be found when it is served again. */
-const delayAfter = ({ ms, untilProof }: Rest): number =>
-  untilProof ? jitter(spreadMs) : ms + Math.random() * Math.min(spreadMs, ms / 2)
+/** Heads of a key that rests are looked for by nobody else than those who have another key. */
+const delayAfter = ({ ms, ofKey }: Rest): number =>
+  Math.round(ofKey ? jitter(spreadMs) : ms + Math.random() * Math.min(spreadMs, ms / 2))
 
 const jitter = (ms: number): number => ms * (0.5 + Math.random() / 2)

@@ -34,8 +34,8 @@ export type Rest = {
   reason: string
   /** For how much longer, in milliseconds. */
   ms: number
-  /** Until a probe succeeds or an operator resumes it, however long `ms` is. */
-  untilProof: boolean
+  /** All that is done with the key rests, so nobody who has it looks for heads of the provider. */
+  ofKey: boolean
 }
 
 type KnownLane = LaneRow & { readonly endsAt: number }
@@ -88,8 +88,8 @@ export class Lanes {
     const lane = this.#known.get(`${provider}/${model}`)
     const ms = (lane?.endsAt ?? 0) - performance.now()
     if (lane === undefined || ms <= 0) return null
-    const { key, reason, until_proof: untilProof } = lane
-    return { lane: laneName(key, model), reason: reason ?? 'paused', ms, untilProof }
+    const { key, reason } = lane
+    return { lane: laneName(key, model), reason: reason ?? 'paused', ms, ofKey: model === '' }
   }
 
   /** Whether a run needs a place: in the lane of the key, or in that of the model. */
@@ -111,10 +111,10 @@ export class Lanes {
       const ms = await pauseLane(pool, id, pause)
       log.warn({ provider, lane, reason, ...(!untilProof && { ms: Math.round(ms) }) }, 'lane rests')
       await this.refresh()
-      return { lane, reason, ms, untilProof }
+      return { lane, reason, ms, ofKey: model === '' }
     } catch (error) {
       log.warn({ err: error, provider, lane, reason }, 'lane could not be paused')
-      return { lane, reason, ms: retryAfterMs, untilProof }
+      return { lane, reason, ms: retryAfterMs, ofKey: false }
     }
   }
 

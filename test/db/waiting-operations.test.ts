@@ -82,6 +82,17 @@ describe('waiting_operations', () => {
     expect(await reason(pool, assistants)).toBe('no dispatcher serves the provider assistants')
     await dispatcher(pool, ['responses', 'assistants'])
     expect(await reason(pool, assistants)).toBe('ready: waits for a free slot')
+
+    await pool.query(
+      `insert into lanes (provider, key, paused_at, paused_until, reason)
+       values ('assistants', '0123456789ab', now(), never(), 'insufficient_quota')`,
+    )
+    const rests = 'ready: waits for a free slot; a key of its provider rests (insufficient_quota)'
+    expect(await reason(pool, assistants)).toBe(rests)
+    expect(await reason(pool, 'any provider')).toBe(rests)
+    await pool.query(`update lanes set provider = 'responses'`)
+    expect(await reason(pool, assistants)).toBe('ready: waits for a free slot')
+    await pool.query('delete from lanes')
   })
 
   test('shows nothing that is active or final', async ({ pool }) => {

@@ -14,7 +14,7 @@ describe('a rate limit', () => {
   }) => {
     const fleet = await startKeysFleet(url, pool, {
       faults: [
-        { name: 'rate_limit', on: 'responses.create', model: 'busy', retryAfter: 2, times: 1 },
+        { name: 'rate_limit', on: 'responses.create', model: 'busy', retryAfter: 4, times: 1 },
       ],
     })
     await fleet.start('key')
@@ -78,7 +78,8 @@ describe('a rate limit', () => {
     const threads = named('later', 5)
     await fleet.enqueue(threads, 'm')
     await fleet.start('other')
-    await fleet.all(threads, isCompleted, 'the dispatcher with the other key serves them')
+    const all = ['first', ...threads]
+    await fleet.all(all, isCompleted, 'the dispatcher with the other key serves them at once')
     expect(fleet.emulator.requests({ key: 'mine' })).toHaveLength(1)
   })
 

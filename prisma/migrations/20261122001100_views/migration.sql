@@ -51,11 +51,16 @@ select o.id, o.thread_id, o.operation, o.priority,
                              and (o.provider = any (d.providers) or (o.provider = '' and cardinality(d.providers) > 0)))
            then case when o.provider = '' then 'no dispatcher is running'
                      else format('no dispatcher serves the provider %s', o.provider) end
-         else 'ready: waits for a free slot' end as waits_for,
+         else concat('ready: waits for a free slot', resting_key.told) end as waits_for,
        o.ready_at, o.attempts, o.error ->> 'code' as last_error_code, o.created_at
   from thread_operations o
   left join thread_operations active
     on active.thread_id = o.thread_id and active.status in ('processing', 'requires_action')
+  left join lateral (
+   -- Which dispatcher would serve it, and so with which key, is not known before.
+   select format('; a key of its provider rests (%s)', l.reason) as told from lanes l
+    where o.provider in ('', l.provider) and l.model = '' and l.paused_until > clock_timestamp()
+    order by l.paused_until desc limit 1) as resting_key on true
  where o.finished_at is null and o.status = 'pending';
 
 create view thread_timeline as
