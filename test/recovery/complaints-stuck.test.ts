@@ -2,6 +2,7 @@ import { setTimeout as takes } from 'node:timers/promises'
 import type pg from 'pg'
 import { describe, expect } from 'vitest'
 import type { Outcome } from '../../src/model/outcome.ts'
+import { signOff } from '../../src/store/dispatchers.ts'
 import { releaseLostOperations } from '../../src/store/release.ts'
 import { completed, HandDriven, retryIn } from '../support/hand-driven.ts'
 import { expectHealthy } from '../support/healthy.ts'
@@ -153,13 +154,12 @@ describe('while its dispatcher lives', () => {
       `update thread_operations set started_at = started_at - interval '91 days',
               updated_at = updated_at - interval '91 days'`,
     )
-    const other = await start(completes, steady)
+    await start(completes, steady)
     // Both have swept since, several times.
     for (let i = 0; i < 10; i++) {
       const { id: between } = await insertRow(pool, { thread_id: `other ${i}` })
       await waitFor(async () => (await readRow(pool, between)).status === 'completed')
     }
-    expect(await releaseLostOperations(pool, other.dispatcher.id, steady.leaseMs, [])).toEqual([])
     expect(await readRow(pool, id)).toMatchObject({ status: 'processing', attempts: 1 })
     answer.resolve(completed)
     await waitFor(() => isOver(pool))
@@ -196,7 +196,7 @@ describe('a rescuer that comes late', () => {
     const d = await HandDriven.signOn(client)
     const { id } = await insertRow(pool, thread)
     const claimed = await d.claimOnly()
-    await pool.query(`update dispatchers set beat_at = beat_at - interval '1 year'`)
+    await signOff(pool, d.id)
     await client.query('begin')
     expect((await d.settle(claimed)).late).toBe(0)
     expect(await releaseLostOperations(pool, 'rescuer', 50, [])).toEqual([])
@@ -209,15 +209,14 @@ describe('a rescuer that comes late', () => {
     pool,
     connected,
   }) => {
-    const d = await HandDriven.signOn(await connected())
+    const client = await connected()
     const rescuer = await HandDriven.signOn(await connected(), 'rescuer')
     const winners = new Set<boolean>()
     for (let i = 0; i < 40; i++) {
+      const d = await HandDriven.signOn(client, `d${i}`)
       const { id } = await insertRow(pool, thread)
       const claimed = await d.claimOnly()
-      await pool.query(
-        `update dispatchers set beat_at = beat_at - interval '1 year' where id = 'd1'`,
-      )
+      await signOff(pool, d.id)
       const settle = () => d.settle(claimed)
       const release = () => releaseLostOperations(pool, 'rescuer', 50, [])
       const [first, second] = i % 2 === 0 ? [settle, release] : [release, settle]
@@ -233,7 +232,6 @@ describe('a rescuer that comes late', () => {
       const ends = rows.filter(({ to_status }) => to_status === 'completed')
       expect(ends).toHaveLength(1)
       expect(rows.at(-1)).toEqual(ends[0])
-      await pool.query('update dispatchers set beat_at = clock_timestamp()')
     }
     expect(winners.size, 'each of them came first at times').toBe(2)
     await expectHealthy(pool, lines)
