@@ -95,3 +95,26 @@ test('each object draws its own lag between the shortest and the longest', () =>
   expect(hidden.length).toBeLessThan(80)
   expect(draw(1)).toEqual(lags)
 })
+
+test('messages of one second can be listed in any order, each time the same', async () => {
+  const { client, emulator } = await emulated()
+  const { id } = await client.beta.threads.create()
+  for (let i = 0; i < 12; i++)
+    await client.beta.threads.messages.create(id, { role: 'user', content: String(i) })
+  const listed = async () => {
+    const ids: string[] = []
+    for await (const { id: one } of client.beta.threads.messages.list(id, {
+      order: 'asc',
+      limit: 5,
+    }))
+      ids.push(one)
+    return ids
+  }
+  const said = emulator.history(id).map((message) => message.id)
+  expect(await listed()).toEqual(said)
+  emulator.setFaults([{ name: 'tied_order' }])
+  const tied = await listed()
+  expect(tied).not.toEqual(said)
+  expect(tied.toSorted()).toEqual(said.toSorted())
+  expect(await listed()).toEqual(tied)
+})

@@ -47,6 +47,7 @@ const withoutEffect = {
   'a 429 that asks to slow down': { name: 'rate_limit', code: 'slow_down' },
 }
 const reads = ['items.list', 'messages.list', 'runs.list', 'runs.retrieve', 'responses.retrieve']
+const ties = { name: 'tied_order', on: 'messages.list', times: undefined }
 const lag = { name: 'read_lag', on: reads, ms: settleMs - 100, times: undefined }
 
 type Cell = { what: string; faults: FaultsAt; places: Place[] }
@@ -62,6 +63,11 @@ const cells: Cell[] = [
     faults: at(fault, lag),
     places: creations,
   })),
+  {
+    what: 'a connection that is reset after the effect, where messages of one second change places',
+    faults: at({ name: 'reset_after_commit' }, ties),
+    places: creations.filter(({ provider }) => provider === 'assistants'),
+  },
   {
     what: 'a connection that is reset after the effect, and the look at what came of it too',
     faults: at(
@@ -111,18 +117,13 @@ const cells: Cell[] = [
   },
 ]
 
+const short = { dispatchers: 1, callTimeoutMs: timeoutMs, settleMs, leaseMs: 10_000 }
+
 describe.concurrent('costs nothing:', { timeout: 60_000 }, () => {
   test.for(cells.map((cell) => [cell.what, cell] as const))(
     '%s',
     async ([, { faults, places }], { pool, url, onTestFinished: onFinished }) => {
-      const short = { callTimeoutMs: timeoutMs, settleMs, leaseMs: 10_000 }
-      const fleet = await Fleet.start({
-        databaseUrl: url,
-        pool,
-        dispatchers: 1,
-        onFinished,
-        ...short,
-      })
+      const fleet = await Fleet.start({ databaseUrl: url, pool, onFinished, ...short })
       const threads = await fleet.openEach(places.map(({ provider }) => provider))
       for (const { thread } of threads) await fleet.say(thread, 'add_message_and_run')
       await fleet.isOver()
@@ -143,6 +144,22 @@ describe.concurrent('costs nothing:', { timeout: 60_000 }, () => {
         ({ fired, on }) => fired === 0 && typeof on === 'string' && on.endsWith('create'),
       )
       expect(unfired).toEqual([])
+    },
+  )
+
+  test.for(Object.entries({ ...afterTheEffect, ...withoutEffect }))(
+    '%s, when the thread is created',
+    async ([, fault], { pool, url, onTestFinished: onFinished }) => {
+      const fleet = await Fleet.start({ databaseUrl: url, pool, onFinished, ...short })
+      const on = ['conversations.create', 'threads.create'] as const
+      fleet.emulator.setFaults(on.map((kind) => ({ ...fault, on: kind, times: 2 }) as Fault))
+      for (const thread of await fleet.open(2)) {
+        await fleet.say(thread, 'add_message_and_run')
+        await fleet.say(thread, 'add_message')
+      }
+      await fleet.isOver()
+      await fleet.expectOneEffectEach()
+      expect(fleet.emulator.faults.faults.map(({ fired }) => fired)).toEqual([2, 2])
     },
   )
 })

@@ -89,6 +89,10 @@ export function addMessage(
 export const messageText = ({ content }: Message): string =>
   content.flatMap((part) => (part.type === 'text' ? [part.text.value] : [])).join('\n')
 
+/** The ids, which are random, decide between those of one second. */
+const bySecond = (a: Message, b: Message): number =>
+  a.created_at - b.created_at || (a.id < b.id ? -1 : 1)
+
 const unknownMessage = (id: string) => notFound('message', id)
 
 export function messageRoutes(context: Context, state: AssistantsState): Route[] {
@@ -111,7 +115,9 @@ export function messageRoutes(context: Context, state: AssistantsState): Route[]
       const { messages } = threadOf(state, request.params.thread_id as string)
       const runId = request.query.get('run_id')
       const chosen = runId ? messages.filter((message) => message.run_id === runId) : messages
-      const page = paginate(chosen, request, unknownMessage)
+      const place = { kind: 'messages.list', threadId: request.params.thread_id as string } as const
+      const tied = context.faults.strike(['tied_order'], place)
+      const page = paginate(tied ? chosen.toSorted(bySecond) : chosen, request, unknownMessage)
       return { body: { ...page, data: page.data.map(restMessage) } }
     }),
     route('GET', `${path}/:message_id`, ({ params, sees }) => {

@@ -128,6 +128,10 @@ export const knobs = {
       atLeastMs: duration().optional().describe('the shortest; default: as long as the longest'),
     },
   ),
+  tied_order: knob(
+    ['messages.list'],
+    'Messages of the same second are listed in any order, which is the same each time.',
+  ),
   stream_cut: knob(
     [...starts, 'responses.retrieve'],
     'The connection of a stream breaks; the run goes on.',
