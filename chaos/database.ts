@@ -21,12 +21,12 @@ export class ChaosDatabase {
     this.#port = Number(new URL(embedded.url).port)
   }
 
-  static async start(): Promise<ChaosDatabase> {
+  static async start(settings: Record<string, string> = {}): Promise<ChaosDatabase> {
     const folder = await mkdtemp(join(tmpdir(), 'inturn-chaos-'))
     try {
       // A crash of the server loses nothing that the system has taken; only the system's own would.
-      const settings = { fsync: 'off', max_connections: '200' }
-      return new ChaosDatabase(folder, await startEmbedded({ dataDir: folder, settings }))
+      const quick = { fsync: 'off', max_connections: '200', ...settings }
+      return new ChaosDatabase(folder, await startEmbedded({ dataDir: folder, settings: quick }))
     } catch (error) {
       await rm(folder, { recursive: true, force: true })
       throw error

@@ -26,6 +26,8 @@ export type FleetOptions = {
   callTimeoutMs?: number
   /** In milliseconds; default 100. */
   settleMs?: number
+  /** In milliseconds; default 60,000. */
+  runTimeoutMs?: number
   /** The test's own, where several run at once; default: that of the one that runs. */
   onFinished?: (cleanUp: () => Promise<void>) => void
 }
@@ -45,15 +47,16 @@ export class Fleet {
   static async start(options: FleetOptions): Promise<Fleet> {
     const { pool, databaseUrl, dispatchers = 2 } = options
     const { leaseMs = 1_500, callTimeoutMs = 1_000, settleMs = 100 } = options
-    const { onFinished = onTestFinished } = options
+    const { runTimeoutMs = 60_000, onFinished = onTestFinished } = options
     const latency = { queuedMs: 0, thinkMs: 0, perTokenMs: 0 }
     const emulator = await startEmulator({ latency, ...options.emulator })
     onFinished(() => emulator.close())
     const fleet = new Fleet(pool, emulator)
     await pool.query(`insert into assistants (id, model) values ($1, 'gpt-4o')`, [who.assistant_id])
     const flags = { databaseUrl, leaseMs, callTimeoutMs, heartbeatMs: 100, pollMs: 20, sweepMs: 50 }
+    const retries = { maxAttempts: 100, retryBaseMs: 10, retryMaxMs: 500, laneProbeMs: 200 }
     const config = loadConfig(
-      { ...flags, shutdownMs: 500, maxAttempts: 100, concurrency: 10, openaiApiKey: 'any' },
+      { ...flags, ...retries, runTimeoutMs, shutdownMs: 500, concurrency: 10, openaiApiKey: 'any' },
       {},
       ['databaseUrl'],
     )

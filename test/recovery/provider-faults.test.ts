@@ -21,7 +21,8 @@ const runs: Place[] = [
 const creations = [...messages, ...runs]
 
 const timeoutMs = 500
-const settleMs = 400
+const settleMs = 1_000
+const runTimeoutMs = 1_000
 
 /** The faults that an operation meets, by the place where the first of them strikes. */
 type FaultsAt = (place: Place) => object[]
@@ -48,7 +49,7 @@ const withoutEffect = {
 }
 const reads = ['items.list', 'messages.list', 'runs.list', 'runs.retrieve', 'responses.retrieve']
 const ties = { name: 'tied_order', on: 'messages.list', times: undefined }
-const lag = { name: 'read_lag', on: reads, ms: settleMs - 100, times: undefined }
+const lag = { name: 'read_lag', on: reads, ms: 400, times: undefined }
 
 type Cell = { what: string; faults: FaultsAt; places: Place[] }
 
@@ -115,9 +116,34 @@ const cells: Cell[] = [
     faults: at({ name: 'lock_lingers', ms: 700 }),
     places: runs.filter(({ provider }) => provider === 'responses'),
   },
+  {
+    what: 'a run that expires',
+    faults: at({ name: 'run_expires' }),
+    places: runs.filter(({ provider }) => provider === 'assistants'),
+  },
+  ...Object.entries({
+    'a run that is stuck in the queue for ever': [{ name: 'stuck_queued' }],
+    'a run that never says a word': [{ name: 'stuck_in_progress' }],
+    'a run that is stuck, and then in being cancelled': [
+      { name: 'stuck_in_progress' },
+      { name: 'stuck_cancelling', on: 'runs.cancel', ms: 700 },
+    ],
+    'a run that is cancelled too late and completes': [
+      { name: 'stuck_in_progress', ms: runTimeoutMs + 300 },
+      { name: 'cancel_completes', on: ['runs.cancel', 'responses.cancel'] },
+    ],
+    'a stuck run whose cancel nobody answers': [
+      { name: 'stuck_in_progress' },
+      { name: 'reset_after_commit', on: ['runs.cancel', 'responses.cancel'] },
+    ],
+    'a stuck run whose cancel is lost': [
+      { name: 'stuck_in_progress' },
+      { name: 'reset_before_commit', on: ['runs.cancel', 'responses.cancel'] },
+    ],
+  }).map(([what, faults]) => ({ what, faults: at(...faults), places: runs })),
 ]
 
-const short = { dispatchers: 1, callTimeoutMs: timeoutMs, settleMs, leaseMs: 10_000 }
+const short = { dispatchers: 1, callTimeoutMs: timeoutMs, settleMs, runTimeoutMs, leaseMs: 10_000 }
 
 describe.concurrent('costs nothing:', { timeout: 60_000 }, () => {
   test.for(cells.map((cell) => [cell.what, cell] as const))(
