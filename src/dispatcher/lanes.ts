@@ -45,6 +45,8 @@ export class Lanes {
   readonly #options: LanesOptions
   /** By provider and model, as each provider has one key here. */
   #known = new Map<string, KnownLane>()
+  /** Refused a moment ago and on their way into the database: known here before anywhere else. */
+  readonly #refused = new Map<string, { reason: string; endsAt: number }>()
   readonly #passes = new Set<ProviderName>()
   #resting = ''
   #onChange = () => {}
@@ -85,11 +87,13 @@ export class Lanes {
 
   /** How the key rests at this provider, or with this model; null: it does not. */
   rest(provider: ProviderName, model: string): Rest | null {
-    const lane = this.#known.get(`${provider}/${model}`)
-    const ms = (lane?.endsAt ?? 0) - performance.now()
-    if (lane === undefined || ms <= 0) return null
-    const { key, reason } = lane
-    return { lane: laneName(key, model), reason: reason ?? 'paused', ms, ofKey: model === '' }
+    const name = `${provider}/${model}`
+    const lanes = [this.#known.get(name), this.#refused.get(name)].filter((lane) => lane != null)
+    const longest = lanes.sort((a, b) => b.endsAt - a.endsAt)[0]
+    const ms = (longest?.endsAt ?? 0) - performance.now()
+    if (longest === undefined || ms <= 0) return null
+    const lane = laneName(this.key(provider), model)
+    return { lane, reason: longest.reason ?? 'paused', ms, ofKey: model === '' }
   }
 
   /** Whether a run needs a place: in the lane of the key, or in that of the model. */
@@ -107,6 +111,8 @@ export class Lanes {
     const { reason, untilProof, retryAfterMs = 1_000 } = pause
     const id = this.#id(provider, model)
     const lane = laneName(id.key, model)
+    const name = `${provider}/${model}`
+    this.#refused.set(name, { reason, endsAt: performance.now() + retryAfterMs })
     try {
       const ms = await pauseLane(pool, id, pause)
       log.warn({ provider, lane, reason, ...(!untilProof && { ms: Math.round(ms) }) }, 'lane rests')
@@ -115,6 +121,8 @@ export class Lanes {
     } catch (error) {
       log.warn({ err: error, provider, lane, reason }, 'lane could not be paused')
       return { lane, reason, ms: retryAfterMs, ofKey: false }
+    } finally {
+      this.#refused.delete(name)
     }
   }
 
