@@ -28,6 +28,8 @@ create table dispatchers (
   providers text[] not null,
   asleep boolean default false not null,
   direct boolean default false not null,
+  grace_ms integer not null,
+  lease_ms integer not null,
   started_at timestamp(6) with time zone default clock_timestamp() not null,
   beat_at timestamp(6) with time zone default clock_timestamp() not null,
   constraint dispatchers_pkey PRIMARY KEY (id)
@@ -273,58 +275,12 @@ AS $function$
       on conflict (id) do nothing
 $function$;
 
-CREATE OR REPLACE FUNCTION public.enter_lane(p_dispatcher text, p_id bigint, p_attempts integer, p_provider text, p_key text, p_model text)
- RETURNS text
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'public', 'pg_temp'
- SET lock_timeout TO '500ms'
- SET plan_cache_mode TO 'force_generic_plan'
- SET enable_seqscan TO 'off'
- SET enable_bitmapscan TO 'off'
- SET enable_hashjoin TO 'off'
- SET enable_mergejoin TO 'off'
-AS $function$
-declare
-  v_lane lanes;
-begin
-  -- One after the other by the lane's row lock, the key's first; each statement below sees all that those
-  -- before have committed.
-  for v_lane in
-    select * from lanes l where l.provider = p_provider and l.key = p_key and l.model in ('', p_model)
-     order by l.model for update
-  loop
-    continue when v_lane.max_runs is null;
-    delete from lane_runs r
-     where r.provider = p_provider and r.key = p_key and v_lane.model in ('', r.model)
-       and not exists (select from thread_operations o where o.id = r.operation_id and holds_place(o));
-    if (select count(*) from lane_runs r
-         where r.provider = p_provider and r.key = p_key and v_lane.model in ('', r.model)
-           and r.operation_id <> p_id) >= v_lane.max_runs then
-      return lane_name(p_key, v_lane.model);
-    end if;
-  end loop;
-  insert into lane_runs (operation_id, provider, key, model)
-  select o.id, p_provider, p_key, p_model from thread_operations o
-   where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts
-      on conflict (operation_id) do update set provider = excluded.provider, key = excluded.key, model = excluded.model;
-  return null;
-exception when lock_not_available or deadlock_detected then
-  return lane_name(p_key, p_model);
-end $function$;
-
-CREATE OR REPLACE FUNCTION public.forgive_lanes(p_provider text, p_key text, p_model text, p_since timestamp with time zone)
- RETURNS void
+CREATE OR REPLACE FUNCTION public.dispatcher_lock_key(p_dispatcher text)
+ RETURNS bigint
  LANGUAGE sql
- SECURITY DEFINER
- SET search_path TO 'public', 'pg_temp'
+ IMMUTABLE
 AS $function$
-  update lanes l
-     set paused_at = null, paused_until = null, reason = null, strikes = 0, probed_at = null, updated_at = clock_timestamp()
-    from (select s.model from lanes s
-           where s.provider = p_provider and s.key = p_key and s.model in ('', p_model) and s.paused_at < p_since
-             for update skip locked) as served
-   where l.provider = p_provider and l.key = p_key and l.model = served.model
+  select hashtextextended('inturn dispatcher ' || p_dispatcher, 0)
 $function$;
 
 CREATE OR REPLACE FUNCTION public.give_back_operations(p_dispatcher text, p_ids bigint[], p_attempts integer[])
@@ -542,23 +498,6 @@ begin
   end if;
   return new;
 end $function$;
-
-CREATE OR REPLACE FUNCTION public.lane_name(p_key text, p_model text)
- RETURNS text
- LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
-AS $function$
-  select concat_ws('/', p_key, nullif(p_model, ''))
-$function$;
-
-CREATE OR REPLACE FUNCTION public.living_dispatchers(p_lease interval)
- RETURNS text[]
- LANGUAGE sql
- STABLE
-AS $function$
-  select coalesce(array_agg(d.id), '{}') from dispatchers d
-   where d.beat_at > clock_timestamp() - p_lease or pg_postmaster_start_time() > clock_timestamp() - p_lease
-$function$;
 
 CREATE OR REPLACE FUNCTION public.mark_heads(p_ids bigint[])
  RETURNS integer
@@ -827,7 +766,7 @@ begin
     hint = 'Cancel what waits, then DELETE the finished rows you no longer need.';
 end $function$;
 
-CREATE OR REPLACE FUNCTION public.release_lost_operations(p_dispatcher text, p_lease_ms integer, p_held bigint[])
+CREATE OR REPLACE FUNCTION public.release_lost_operations(p_dispatcher text, p_held bigint[])
  RETURNS bigint[]
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -845,38 +784,33 @@ CREATE OR REPLACE FUNCTION public.release_lost_operations(p_dispatcher text, p_l
  SET lock_timeout TO '20ms'
 AS $function$
 declare
-  v_lease interval := p_lease_ms * interval '1 millisecond';
-  v_alive text[] := array_remove(living_dispatchers(v_lease), p_dispatcher);
+  v_others text[] := array(select d.id from dispatchers d where d.id <> p_dispatcher);
   v_lost bigint[];
   v_released bigint[];
 begin
   perform set_config('inturn.actor', p_dispatcher, true);
   v_lost := array(
     select o.id from thread_operations o
-     where o.status = 'processing' and not o.claimed_by = any (v_alive)
+     where o.status = 'processing' and not o.claimed_by = any (v_others)
+       -- The answer to a claim of this second may be on its way. A claim from the future is no such: the
+       -- clock was set back.
        and not (o.claimed_by = p_dispatcher
-                and (o.id = any (p_held) or o.updated_at > clock_timestamp() - interval '1 second'))
+                and (o.id = any (p_held)
+                     or o.updated_at between clock_timestamp() - interval '1 second' and clock_timestamp() + interval '1 second'))
        and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)
      limit 1000 for update skip locked);
   if v_lost <> '{}' then
     -- Look again, now that they are locked: one may have been released by somebody else meanwhile and
     -- claimed by a dispatcher that was not on the list before.
-    v_alive := array_remove(living_dispatchers(v_lease), p_dispatcher);
+    v_others := array(select d.id from dispatchers d where d.id <> p_dispatcher);
     with released as (
       update thread_operations o set status = 'pending', claimed_by = null, ready_at = clock_timestamp()
-       where o.id = any (v_lost) and not o.claimed_by = any (v_alive)
+       where o.id = any (v_lost) and not o.claimed_by = any (v_others)
          and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)
       returning o.id
     )
     select array_agg(r.id) into v_released from released r;
   end if;
-  -- Nobody needs to wake the dead: each NOTIFY costs an INSERT its speed.
-  update dispatchers d set asleep = false
-   where d.id = any (array(select s.id from dispatchers s
-                            where s.asleep and s.beat_at < clock_timestamp() - v_lease for update skip locked));
-  delete from dispatchers d
-   where d.beat_at < clock_timestamp() - v_lease - interval '1 day'
-     and not exists (select from thread_operations o where o.claimed_by = d.id and o.status in ('processing', 'requires_action'));
   if v_released is not null then
     perform wake_dispatchers();
   end if;
@@ -1086,6 +1020,21 @@ begin
     get diagnostics v_noted = row_count;
   end if;
   return cardinality(p_ids) - v_settled - v_noted;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.sign_off_silent(p_dispatcher text, p_beat text, p_lease_is_over boolean)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+AS $function$
+begin
+  delete from dispatchers d
+   where d.id = (select s.id from dispatchers s
+                  where s.id = p_dispatcher and extract(epoch from s.beat_at)::text = p_beat
+                    and (p_lease_is_over or s.direct and pg_try_advisory_xact_lock(dispatcher_lock_key(s.id)))
+                    for update skip locked);
+  return found;
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.start_operations(p_dispatcher text, p_ids bigint[], p_default_provider text)
@@ -1378,7 +1327,7 @@ create view waiting_operations as
             WHEN o.ready_at > clock_timestamp() THEN format('attempt %s is due at %s%s'::text, o.attempts + 1, date_trunc('second'::text, o.ready_at), (' ('::text || (o.error ->> 'code'::text)) || ')'::text)
             WHEN NOT (EXISTS ( SELECT
                FROM dispatchers d
-              WHERE d.beat_at > (clock_timestamp() - '00:00:30'::interval) AND ((o.provider = ANY (d.providers)) OR o.provider = ''::text AND cardinality(d.providers) > 0))) THEN
+              WHERE d.beat_at > (clock_timestamp() - d.lease_ms::double precision * '00:00:00.001'::interval) AND ((o.provider = ANY (d.providers)) OR o.provider = ''::text AND cardinality(d.providers) > 0))) THEN
             CASE
                 WHEN o.provider = ''::text THEN 'no dispatcher is running'::text
                 ELSE format('no dispatcher serves the provider %s'::text, o.provider)

@@ -27,10 +27,13 @@ const settings = {
     .describe('provider of new threads that name none'),
   concurrency: integer(1, 1000).default(20).describe('operations executed at once'),
   pollMs: integer(10, 60_000).default(250).describe('longest sleep between two looks for work'),
-  heartbeatMs: integer(50, 60_000).default(2_000).describe('pause between two signs of life'),
+  heartbeatMs: integer(20, 60_000).default(300).describe('pause between two signs of life'),
+  graceMs: integer(60, 600_000)
+    .default(1_500)
+    .describe('silence after which a dispatcher without a connection counts as dead'),
   leaseMs: integer(150, 600_000)
-    .default(15_000)
-    .describe('silence after which a dispatcher counts as dead'),
+    .default(14_000)
+    .describe('silence after which any dispatcher counts as dead'),
   sweepMs: integer(10, 60_000).default(500).describe('pause between two sweeps for missed heads'),
   shutdownMs: integer(0, 3_600_000)
     .default(30_000)
@@ -177,11 +180,16 @@ function toConfig(values: Settings): Config {
 
 function crossProblems(values: Partial<Settings>): string[] {
   const problems: string[] = []
-  const { heartbeatMs, leaseMs, openaiApiKey, openaiBaseUrl, assistantsApiKey, assistantsBaseUrl } =
-    values
-  if (heartbeatMs && leaseMs && leaseMs < 3 * heartbeatMs) {
+  const { heartbeatMs, graceMs, leaseMs } = values
+  const { openaiApiKey, openaiBaseUrl, assistantsApiKey, assistantsBaseUrl } = values
+  if (heartbeatMs && graceMs && graceMs < 3 * heartbeatMs) {
     problems.push(
-      `${flagOf('leaseMs')} is ${leaseMs}: write at least ${3 * heartbeatMs}, three times ${flagOf('heartbeatMs')}, so that one late sign of life is no death`,
+      `${flagOf('graceMs')} is ${graceMs}: write at least ${3 * heartbeatMs}, three times ${flagOf('heartbeatMs')}, so that one late sign of life is no death`,
+    )
+  }
+  if (graceMs && leaseMs && leaseMs < graceMs) {
+    problems.push(
+      `${flagOf('leaseMs')} is ${leaseMs}: write at least ${graceMs}, what ${flagOf('graceMs')} is; the lease counts where nobody can tell whether the connection has ended`,
     )
   }
   if (openaiBaseUrl && !openaiApiKey) {

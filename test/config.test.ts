@@ -19,8 +19,9 @@ test('without flags and environment everything has its default', () => {
     provider: 'responses',
     concurrency: 20,
     pollMs: 250,
-    heartbeatMs: 2_000,
-    leaseMs: 15_000,
+    heartbeatMs: 300,
+    graceMs: 1_500,
+    leaseMs: 14_000,
     sweepMs: 500,
     shutdownMs: 30_000,
     callTimeoutMs: 60_000,
@@ -110,11 +111,15 @@ test('a retry policy is JSON, and what is wrong with it is told with what to wri
   }
 })
 
-test('a lease must outlast two missed signs of life', () => {
-  expect(problemsOf(() => loadConfig({ leaseMs: '5000' }, {}))).toEqual([
-    '--lease-ms is 5000: write at least 6000, three times --heartbeat-ms, so that one late sign of life is no death',
+test('a grace must outlast two missed signs of life, and a lease a grace', () => {
+  expect(problemsOf(() => loadConfig({ heartbeatMs: '600' }, {}))).toEqual([
+    '--grace-ms is 1500: write at least 1800, three times --heartbeat-ms, so that one late sign of life is no death',
   ])
-  expect(loadConfig({ leaseMs: '3000', heartbeatMs: '1000' }, {})).toMatchObject({ leaseMs: 3000 })
+  expect(problemsOf(() => loadConfig({ leaseMs: '1499' }, {}))).toEqual([
+    '--lease-ms is 1499: write at least 1500, what --grace-ms is; the lease counts where nobody can tell whether the connection has ended',
+  ])
+  const least = { heartbeatMs: '500', graceMs: '1500', leaseMs: '1500' }
+  expect(loadConfig(least, {})).toMatchObject({ graceMs: 1500, leaseMs: 1500 })
 })
 
 test('what a command needs is told to be missing, and typed as there when it is', () => {

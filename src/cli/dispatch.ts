@@ -32,6 +32,7 @@ const dispatcherSettings: readonly SettingName[] = [
   'pollMs',
   'sweepMs',
   'heartbeatMs',
+  'graceMs',
   'leaseMs',
 ]
 

@@ -14,7 +14,6 @@ export function doctorCommand(program: Command): void {
     .option('--fix', 'repair what is safe to repair, say what was done, and check again')
     .option('--thread <id>', 'look at one thread only')
     .option('--json', 'print JSON')
-    .addOption(settingOption('leaseMs'))
     .addOption(settingOption('sweepMs'))
     .addHelpText('after', notes)
     .action((options: DoctorOptions, command: Command) =>
@@ -30,7 +29,7 @@ type DoctorOptions = { fix?: boolean; thread?: string; json?: boolean }
 
 const notes = `
 Safe to run at any time: it locks nothing, and without --fix it changes nothing.
-The lease must be that of the dispatchers: with --fix, claims of those silent for longer are given back.
+With --fix, dispatchers that seem dead are watched for as long as their lease before their claims are given back.
 The exit code is 1 when something is broken, after --fix when something still is.`
 
 async function checkUp(database: OpenDatabase, { fix, thread }: DoctorOptions): Promise<Checkup> {
@@ -54,9 +53,8 @@ async function repair({ pool }: OpenDatabase, findings: readonly Finding[]): Pro
 }
 
 /** What is momentary may last for a sweep, and a second while the database is busy. */
-const limitsOf = ({ leaseMs, sweepMs }: Config): Omit<Question, 'threadId'> => ({
+const limitsOf = ({ sweepMs }: Config): Omit<Question, 'threadId'> => ({
   ...defaultLimits,
-  leaseMs,
   graceMs: 2 * sweepMs + 1_000,
 })
 

@@ -25,13 +25,15 @@ export function formatStatus(status: Status): string {
 
 function dispatchersText({ dispatchers }: Status): string {
   if (dispatchers.length === 0) return 'No dispatcher is running.'
-  const rows = dispatchers.map(({ id, providers, concurrency, silent_ms }) => [
+  const rows = dispatchers.map(({ id, providers, concurrency, silent_ms, lease_ms, direct }) => [
     id,
     providers.join(', '),
     concurrency,
-    `${duration(silent_ms)} ago`,
+    direct ? 'direct' : 'through a pooler',
+    `${duration(silent_ms)} ago${silent_ms < lease_ms ? '' : ' (dead)'}`,
   ])
-  return formatTable(['DISPATCHER', 'SERVES', 'AT ONCE', 'LAST SIGN OF LIFE'], rows)
+  const titles = ['DISPATCHER', 'SERVES', 'AT ONCE', 'CONNECTION', 'LAST SIGN OF LIFE']
+  return formatTable(titles, rows)
 }
 
 function threadsText({ threads, timeline }: Status): string {

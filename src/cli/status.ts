@@ -25,7 +25,7 @@ export function statusCommand(program: Command): void {
     )
     .action((threadId: string | undefined, options, command: Command) =>
       withDatabase(command, async (database) => {
-        if (options.healthy) return requireLife(database, database.config.leaseMs)
+        if (options.healthy) return requireLife(database)
         for (;;) {
           const status = await readStatus(database, threadId, options.limit)
           if (threadId !== undefined && isUnknown(status)) throw unknownThread(threadId)
@@ -59,12 +59,12 @@ function print(status: Status, { json, watch }: { json?: boolean; watch?: boolea
   console.log(json ? JSON.stringify(status) : `${clear}${formatStatus(status)}`)
 }
 
-async function requireLife(database: Database, leaseMs: number): Promise<void> {
+async function requireLife(database: Database): Promise<void> {
   const here = (await listDispatchers(database)).filter(({ host }) => host === hostname())
-  if (here.some(({ silent_ms }) => silent_ms < leaseMs)) return
+  if (here.some(({ silent_ms, lease_ms }) => silent_ms < lease_ms)) return
   throw new InturnError(
     'no_dispatcher',
-    `No dispatcher of this host (${hostname()}) has shown a sign of life for ${leaseMs} ms.`,
+    `No dispatcher of this host (${hostname()}) has shown a sign of life within its lease.`,
   )
 }
 

@@ -4,6 +4,7 @@ import { type ClaimedOperation, type RoundResult, settleAndClaim } from '../stor
 import { sayAsleep } from '../store/dispatchers.ts'
 import { giveBackOperations } from '../store/release.ts'
 import { EmptiedLines } from './emptied-lines.ts'
+import { Failover } from './failover.ts'
 import { everything, HeadSearch } from './head-search.ts'
 import { HeldClaims } from './held-claims.ts'
 import { Lanes } from './lanes.ts'
@@ -31,6 +32,7 @@ export class Dispatcher {
   readonly #search = new HeadSearch()
   readonly #claims: HeldClaims
   readonly #sweeper: Sweeper
+  readonly #failover: Failover
   readonly #lease: Lease
   #loop: Promise<void> | undefined
   #stopping = false
@@ -50,20 +52,30 @@ export class Dispatcher {
       if (this.#claims.finished >= this.#batch) this.#helping ??= this.#help()
       this.#wakeUp.wake()
     })
-    this.#lease = new Lease(options, () => {
-      this.#claims.callOff()
-      this.#wakeUp.wake()
+    this.#lease = new Lease(options, {
+      onLost: () => {
+        this.#claims.callOff()
+        this.#wakeUp.wake()
+      },
+      onSighting: (sighting) => this.#failover.saw(sighting),
     })
-    this.#sweeper = new Sweeper(options, {
+    const recovering = {
       dispatcherId: () => this.id,
       heldIds: () => this.#claims.ids(),
       onFound: () => this.wake(),
-    })
+    }
+    this.#sweeper = new Sweeper(options, recovering)
+    this.#failover = new Failover(options, recovering)
   }
 
   /** Another one after a lease was lost. */
   get id(): string {
     return this.#lease.id
+  }
+
+  /** Asked before every provider request: false as soon as others may take over what is held here. */
+  get mayCall(): boolean {
+    return !this.#lease.isLost
   }
 
   async start(): Promise<void> {
@@ -98,8 +110,7 @@ export class Dispatcher {
     this.#wakeUp.wake()
     await this.#loop
     clearTimeout(timer)
-    await this.#sweeper.stop()
-    await this.#lanes.stop()
+    await Promise.all([this.#sweeper.stop(), this.#failover.stop(), this.#lanes.stop()])
     await this.#lease.end()
     const left = this.#claims.running + this.#claims.finished
     log.info({ dispatcher: this.id, left }, 'dispatcher stopped')
@@ -132,7 +143,7 @@ export class Dispatcher {
         client = undefined
         this.#asleep = false // what we said of it may not have arrived
         if (this.#timeIsUp) break
-        await this.#wakeUp.sleep(Math.min(100 * 2 ** failures++, 5000))
+        await this.#wakeUp.sleep(Math.min(100 * 2 ** failures++, 1000))
       }
     }
     await this.#helping

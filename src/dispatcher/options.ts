@@ -18,8 +18,11 @@ export type DispatcherOptions = {
   lanes?: Lanes
   /** Longest sleep between two looks at the heads, in milliseconds. */
   pollMs: number
+  /** Pause between two beats, in milliseconds. */
   heartbeatMs: number
-  /** A dispatcher silent for longer than this has lost what it held, in milliseconds. */
+  /** Silence in milliseconds after which it counts as dead where its connection has ended for certain. */
+  graceMs: number
+  /** Silence in milliseconds after which it counts as dead in any case. */
   leaseMs: number
   /** Pause between two sweeps for lines that nobody marked, in milliseconds. */
   sweepMs: number

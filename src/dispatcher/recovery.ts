@@ -5,12 +5,12 @@ import { releaseLostOperations, settleNoted, sweepLines } from '../store/release
 /** Threads looked at in one statement of a sweep. */
 const threadsPerPass = 2000
 
-type SweeperOptions = { pool: pg.Pool; leaseMs: number; sweepMs: number; log: Logger }
+type SweeperOptions = { pool: pg.Pool; sweepMs: number; log: Logger }
 
 /** Who sweeps: its id, the operations it knows it holds, and what to do when there is something to claim. */
 type Sweeping = { dispatcherId(): string; heldIds(): number[]; onFound(): void }
 
-/** The safety nets, in the background: lines nobody marked, outcomes left beside, claims of the dead. */
+/** The safety nets, in the background: lines nobody marked, outcomes left beside, claims of nobody. */
 export class Sweeper {
   readonly #options: SweeperOptions
   readonly #dispatcher: Sweeping
@@ -41,11 +41,11 @@ export class Sweeper {
   }
 
   async #sweep(): Promise<void> {
-    const { pool, leaseMs, sweepMs, log } = this.#options
+    const { pool, sweepMs, log } = this.#options
     const { dispatcherId, heldIds, onFound } = this.#dispatcher
     const startedAt = performance.now()
     try {
-      const released = await releaseLostOperations(pool, dispatcherId(), leaseMs, heldIds())
+      const released = await releaseLostOperations(pool, dispatcherId(), heldIds())
       if (released.length > 0) log.warn({ operation_ids: released }, 'released lost operations')
       const settled = await settleNoted(pool, 100)
       const sweep = await sweepLines(pool, dispatcherId(), this.#after, threadsPerPass)

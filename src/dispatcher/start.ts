@@ -46,7 +46,7 @@ export async function startDispatcher(
   })
   const execute = createExecutor({
     pool,
-    providers: createProviders(config.providers),
+    providers: createProviders(config.providers, () => dispatcher.mayCall),
     callTimeoutMs: config.callTimeoutMs,
     foreignRunMs: config.foreignRunMs,
     runTimeoutMs: config.runTimeoutMs,

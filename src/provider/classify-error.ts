@@ -83,6 +83,9 @@ function messageOf(rule: RefusalRule | undefined, text: string | undefined): str
 }
 
 function classifyConnection(error: unknown): ProviderFailure {
+  // Refused by the client's own fetch, before the network.
+  const refused = causeChain(error).find((cause) => cause instanceof ProviderError)
+  if (refused) return refused.failure
   const reason = reasonOf(error)
   const detail = reason === undefined ? '' : ` (${reason})`
   if (causeChain(error).some(isBeforeSending))

@@ -12,9 +12,11 @@ export type ProviderSettings = {
   settleMs?: number
   /** First pause between two looks at a run that cannot be streamed, in milliseconds; grows to 5 s. Default 500. */
   pollMs?: number
+  /** Asked before every request, repetitions and further pages included: false refuses it. Default: always true. */
+  mayCall?: () => boolean
 }
 
-export function createClient({ apiKey, baseUrl }: ProviderSettings): OpenAI {
+export function createClient({ apiKey, baseUrl, mayCall }: ProviderSettings): OpenAI {
   return new OpenAI({
     apiKey,
     // What is not given here, the SDK would take from the environment.
@@ -23,8 +25,20 @@ export function createClient({ apiKey, baseUrl }: ProviderSettings): OpenAI {
     project: null,
     logLevel: 'off',
     maxRetries: 0,
+    fetch: async (url, init) => {
+      if (mayCall?.() === false) throw givenUp()
+      return fetch(url, init)
+    },
   })
 }
+
+const givenUp = () =>
+  new ProviderError({
+    code: 'aborted',
+    message: 'The call was given up before it was sent.',
+    decision: 'retry',
+    sent: false,
+  })
 
 /** For reads, and for writes that may be doubled: the SDK may send it up to three times. */
 export const repeatable = ({ signal, timeoutMs }: CallOptions) => ({
@@ -46,13 +60,7 @@ export async function attempt<T>(
   options: Pick<CallOptions, 'signal'>,
   work: () => Promise<T>,
 ): Promise<T> {
-  if (options.signal.aborted)
-    throw new ProviderError({
-      code: 'aborted',
-      message: 'The call was given up before it was sent.',
-      decision: 'retry',
-      sent: false,
-    })
+  if (options.signal.aborted) throw givenUp()
   try {
     return await work()
   } catch (error) {

@@ -25,18 +25,17 @@ export async function settleNoted(pool: pg.Pool, limit: number): Promise<number>
 }
 
 /**
- * Gives back what dispatchers hold that are silent for longer than a lease, and what this one holds
- * without knowing: anything but `held`. Returns the operations' ids.
+ * Gives back what dispatchers hold that are not signed on, and what this one holds without knowing:
+ * anything but `held`. Returns the operations' ids.
  */
 export async function releaseLostOperations(
   pool: pg.Pool,
   dispatcherId: string,
-  leaseMs: number,
   held: readonly number[],
 ): Promise<number[]> {
   const { rows } = await pool.query({
-    text: 'select release_lost_operations($1, $2, $3) as released',
-    values: [dispatcherId, leaseMs, held],
+    text: 'select release_lost_operations($1, $2) as released',
+    values: [dispatcherId, held],
   })
   return rows[0].released
 }

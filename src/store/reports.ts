@@ -33,6 +33,10 @@ export type DispatcherReport = {
   host: string
   concurrency: number
   providers: string[]
+  /** Its connection has no pooler between. */
+  direct: boolean
+  grace_ms: number
+  lease_ms: number
   /** Since its latest sign of life. */
   silent_ms: number
 }
@@ -81,8 +85,8 @@ export async function listWaiting(
 /** Those that have signed on and not off, the oldest first. */
 export function listDispatchers({ query, schema }: Database): Promise<DispatcherReport[]> {
   return query(
-    `select id, host, concurrency, providers,
-            round(extract(epoch from clock_timestamp() - beat_at) * 1000)::float8 as silent_ms
+    `select id, host, concurrency, providers, direct, grace_ms, lease_ms,
+            greatest(0, round(extract(epoch from clock_timestamp() - beat_at) * 1000))::float8 as silent_ms
        from ${schema}.dispatchers order by started_at, id`,
   )
 }

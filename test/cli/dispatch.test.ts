@@ -7,7 +7,7 @@ import { inturn, type Running, start } from './cli.ts'
 
 /** Long enough to be in the middle of it. */
 const slow = { thinkMs: 1500 }
-const quickLife = ['--heartbeat-ms', '100', '--lease-ms', '1000', '--sweep-ms', '50']
+const quickLife = ['--sweep-ms', '50']
 
 async function emulate(latency: Partial<Latency> = {}): Promise<Emulator> {
   const emulator = await startEmulator({ latency })

@@ -21,11 +21,11 @@ describe('a dispatcher that died', () => {
     connected,
     start,
   }) => {
-    const dead = await HandDriven.signOn(await connected(), 'dead')
+    const dead = await HandDriven.signOn(await connected(), 'dead', { leaseMs: 300 })
     const { id } = await insertRow(pool, thread)
     const next = await insertRow(pool, thread)
     await dead.claimOnly()
-    const line = await start(completes, { heartbeatMs: 100, leaseMs: 300 })
+    const line = await start(completes, { heartbeatMs: 100 })
     await waitFor(() => isOver(pool))
     expect(line.claims.map(({ operation }) => [operation.id, operation.attempts])).toEqual([
       [id, 2],
@@ -113,7 +113,7 @@ describe('a lost connection', () => {
 })
 
 describe('a lease that is lost', () => {
-  const quick = { heartbeatMs: 50, leaseMs: 400, sweepMs: 50 }
+  const quick = { heartbeatMs: 50, graceMs: 400, leaseMs: 600, sweepMs: 50 }
 
   test('calls off all that runs; the dispatcher goes on under a new id', async ({
     pool,

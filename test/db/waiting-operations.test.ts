@@ -19,7 +19,7 @@ describe('waiting_operations', () => {
 
   const dispatcher = (pool: pg.Pool, providers: string[]) =>
     pool.query(
-      `insert into dispatchers (id, host, pid, concurrency, providers) values ('d1', 'here', 1, 1, $1)
+      `insert into dispatchers (id, host, pid, concurrency, providers, grace_ms, lease_ms) values ('d1', 'here', 1, 1, $1, 1500, 14000)
        on conflict (id) do update set providers = $1`,
       [providers],
     )

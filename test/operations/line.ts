@@ -115,6 +115,7 @@ export class Line {
       defaultProvider: name,
       pollMs: 10,
       heartbeatMs: 500,
+      graceMs: 4_000,
       leaseMs: 5_000,
       sweepMs: 50,
       shutdownMs: 200,

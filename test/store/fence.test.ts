@@ -1,23 +1,27 @@
 import type pg from 'pg'
 import { describe, expect } from 'vitest'
-import { beat, signOff, signOn } from '../../src/store/dispatchers.ts'
+import { announcedBackend } from '../../src/db/beside-pool.ts'
+import {
+  beat,
+  type Seen,
+  seeDispatchers,
+  signOff,
+  signOffSilent,
+  signOn,
+  takeSessionLock,
+} from '../../src/store/dispatchers.ts'
 import { giveBackOperations, noteProgress, releaseLostOperations } from '../../src/store/release.ts'
-import { completed, HandDriven, retryIn } from '../support/hand-driven.ts'
+import { announcement, completed, HandDriven, retryIn } from '../support/hand-driven.ts'
 import { asLine, insertRow, readRow } from '../support/line.ts'
 import { test } from '../support/own-database.ts'
 
 const thread = { thread_id: 't' }
-const lease = 60_000
 
-/** As if the dispatcher had been silent for longer than any lease, on a server that runs for long. */
-async function fallSilent(pool: pg.Pool, id: string): Promise<void> {
-  await pool.query(`update dispatchers set beat_at = beat_at - interval '1 year' where id = $1`, [
-    id,
-  ])
+/** What others see of a dispatcher now. */
+async function see(pool: pg.Pool, id: string): Promise<Seen> {
+  const { dispatchers } = await seeDispatchers(pool)
+  return dispatchers.find((dispatcher) => dispatcher.id === id) as Seen
 }
-
-/** The shortest lease there is has passed since the server of the tests started. */
-const shortLease = 50
 
 describe('a settle', () => {
   test('with an old attempt changes nothing', async ({ pool, connected }) => {
@@ -50,7 +54,7 @@ describe('a settle', () => {
     const { id } = await insertRow(pool, thread)
     const lost = await d1.claimOnly()
     await signOff(pool, 'd1')
-    expect(await releaseLostOperations(pool, 'd2', lease, [])).toEqual([id])
+    expect(await releaseLostOperations(pool, 'd2', [])).toEqual([id])
     const taken = await d2.claimOnly()
     expect((await d1.settle(lost)).late).toBe(1)
     expect((await d2.settle(taken)).late).toBe(0)
@@ -94,15 +98,12 @@ describe('what is released', () => {
     const d = await HandDriven.signOn(await connected())
     const { id } = await insertRow(pool, thread)
     await d.claimOnly()
-    expect(await releaseLostOperations(pool, 'd2', lease, [])).toEqual([])
+    expect(await releaseLostOperations(pool, 'd2', [])).toEqual([])
     await signOff(pool, d.id)
-    expect(await releaseLostOperations(pool, 'd2', lease, [])).toEqual([id])
+    expect(await releaseLostOperations(pool, 'd2', [])).toEqual([id])
   })
 
-  test('is what a dispatcher held that was silent for a lease, with its intent and progress, first in line', async ({
-    pool,
-    connected,
-  }) => {
+  test('keeps its intent and progress, and stays first in line', async ({ pool, connected }) => {
     const d1 = await HandDriven.signOn(await connected(), 'd1')
     const d2 = await HandDriven.signOn(await connected(), 'd2')
     const writer = await connected()
@@ -113,8 +114,8 @@ describe('what is released', () => {
     await writer.query('commit')
     const intent = { call: 'create_run', after: null, timeout_ms: 1_000, at: 'now' }
     await noteProgress(pool, 'd1', claimed, intent, { run_id: 'run_1' })
-    await fallSilent(pool, 'd1')
-    expect(await releaseLostOperations(pool, 'd2', shortLease, [])).toEqual([id])
+    await signOff(pool, 'd1')
+    expect(await releaseLostOperations(pool, 'd2', [])).toEqual([id])
     expect(await d2.claimOnly()).toMatchObject({
       id,
       turn: 1,
@@ -122,24 +123,6 @@ describe('what is released', () => {
       intent,
       progress: { run_id: 'run_1' },
     })
-  })
-
-  test('is nothing within a lease after the start of the database', async ({
-    pool,
-    connected,
-    skip,
-  }) => {
-    const d = await HandDriven.signOn(await connected())
-    const { id } = await insertRow(pool, thread)
-    await d.claimOnly()
-    await fallSilent(pool, d.id)
-    const { rows } = await pool.query(
-      `select extract(epoch from clock_timestamp() - pg_postmaster_start_time()) * 1000 as ms`,
-    )
-    const upMs = Math.ceil(Number(rows[0].ms))
-    if (upMs > 2e9) skip('no lease is as long as this server runs')
-    expect(await releaseLostOperations(pool, 'd2', upMs + 60_000, [])).toEqual([])
-    expect(await releaseLostOperations(pool, 'd2', Math.floor(upMs / 2), [])).toEqual([id])
   })
 
   test('is what a dispatcher holds without knowing, because the answer to its claim was lost', async ({
@@ -151,14 +134,14 @@ describe('what is released', () => {
     const unknown = await insertRow(pool, { thread_id: 'unknown' })
     await d.claim()
     // The answer to a claim of this moment may still be on its way.
-    expect(await releaseLostOperations(pool, d.id, lease, [known.id])).toEqual([])
+    expect(await releaseLostOperations(pool, d.id, [known.id])).toEqual([])
     await pool.query('alter table thread_operations disable trigger guard_operation')
     await asLine(pool, (line) =>
       line.query(`update thread_operations set updated_at = updated_at - interval '2 seconds'`),
     )
     await pool.query('alter table thread_operations enable trigger guard_operation')
-    expect(await releaseLostOperations(pool, 'd2', lease, [])).toEqual([])
-    expect(await releaseLostOperations(pool, d.id, lease, [known.id])).toEqual([unknown.id])
+    expect(await releaseLostOperations(pool, 'd2', [])).toEqual([])
+    expect(await releaseLostOperations(pool, d.id, [known.id])).toEqual([unknown.id])
   })
 
   test('is not what somebody holds in a transaction; that comes later', async ({
@@ -173,9 +156,9 @@ describe('what is released', () => {
     await signOff(pool, d.id)
     await user.query('begin')
     await user.query('select 1 from thread_operations where id = $1 for update', [id])
-    expect(await releaseLostOperations(pool, 'd2', lease, [])).toEqual([other.id])
+    expect(await releaseLostOperations(pool, 'd2', [])).toEqual([other.id])
     await user.query('rollback')
-    expect(await releaseLostOperations(pool, 'd2', lease, [])).toEqual([id])
+    expect(await releaseLostOperations(pool, 'd2', [])).toEqual([id])
   })
 })
 
@@ -240,19 +223,96 @@ describe('progress', () => {
 })
 
 describe('a place on the list of dispatchers', () => {
-  test('is kept by beats, and gone after a lease of silence', async ({ pool, connected }) => {
-    const d = await HandDriven.signOn(await connected())
-    expect(await beat(pool, d.id, lease)).toBe(true)
-    await fallSilent(pool, d.id)
-    expect(await beat(pool, d.id, lease)).toBe(false)
-    expect(await beat(pool, 'nobody', lease)).toBe(false)
+  test('is shown to be alive by beats, each of which others can tell from the last', async ({
+    pool,
+    connected,
+  }) => {
+    const client = await connected()
+    const { id } = await HandDriven.signOn(client)
+    const before = await see(pool, id)
+    expect(before).toMatchObject({ id, direct: false, grace_ms: 1_500, lease_ms: 14_000 })
+    const { outcome, backend } = await beat(client, id, announcedBackend(client))
+    expect([outcome, backend]).toEqual(['beaten', announcedBackend(client)])
+    const after = await see(pool, id)
+    expect(after.direct).toBe(true)
+    expect(after.beat).not.toBe(before.beat)
+    expect((await beat(client, 'nobody', null)).outcome).toBe('gone')
+  })
+
+  test('is direct only while the backend that beats is the one that announced itself', async ({
+    pool,
+    connected,
+  }) => {
+    const client = await connected()
+    const { id } = await HandDriven.signOn(client)
+    for (const [backend, direct] of [
+      [announcedBackend(client), true],
+      [1, false],
+      [null, false],
+    ] as const) {
+      await beat(client, id, backend)
+      expect((await see(pool, id)).direct).toBe(direct)
+    }
+    expect(await takeSessionLock(client, id, 1)).toBeNull()
+    expect(await takeSessionLock(client, id, null)).toBeNull()
+  })
+
+  test('cannot be renewed while somebody’s transaction holds it, and nobody waits', async ({
+    pool,
+    connected,
+  }) => {
+    const client = await connected()
+    const { id } = await HandDriven.signOn(client)
+    const user = await connected()
+    await user.query('begin')
+    await user.query('select from dispatchers for update')
+    const before = await see(pool, id)
+    expect((await beat(client, id, null)).outcome).toBe('held')
+    expect(await see(pool, id)).toEqual(before)
+    expect(await signOffSilent(pool, before, true)).toBe(false)
+    await signOn(client, announcement('after'), id)
+    await user.query('rollback')
+    expect((await beat(client, id, null)).outcome).toBe('beaten')
   })
 
   test('passes to a new id in one step', async ({ pool, connected }) => {
     const d = await HandDriven.signOn(await connected(), 'before')
-    const announced = { id: 'after', host: 'here', pid: 1, concurrency: 1, providers: [] }
-    await signOn(pool, announced, d.id)
+    await signOn(pool, announcement('after'), d.id)
     const { rows } = await pool.query('select id from dispatchers')
     expect(rows).toEqual([{ id: 'after' }])
+  })
+})
+
+describe('somebody silent is signed off', () => {
+  test('when the lease is over, whatever the lock says, unless it has beaten since', async ({
+    pool,
+    connected,
+  }) => {
+    const client = await connected()
+    const { id } = await HandDriven.signOn(client)
+    expect(await takeSessionLock(client, id, announcedBackend(client))).toBe(true)
+    const watched = await see(pool, id)
+    await beat(client, id, announcedBackend(client))
+    expect(await signOffSilent(pool, watched, true)).toBe(false)
+    expect(await signOffSilent(pool, await see(pool, id), true)).toBe(true)
+    expect(await see(pool, id)).toBeUndefined()
+    expect(await signOffSilent(pool, watched, true)).toBe(false)
+  })
+
+  test('within the lease only if it is direct and its session lock is free', async ({
+    pool,
+    connected,
+  }) => {
+    const client = await connected()
+    const { id } = await HandDriven.signOn(client)
+    const backend = announcedBackend(client)
+    await takeSessionLock(client, id, backend)
+    await beat(client, id, backend)
+    expect(await signOffSilent(pool, await see(pool, id), false)).toBe(false)
+    await client.query('select pg_advisory_unlock_all()')
+    await beat(client, id, null)
+    expect(await signOffSilent(pool, await see(pool, id), false)).toBe(false)
+    await beat(client, id, backend)
+    expect(await signOffSilent(pool, await see(pool, id), false)).toBe(true)
   })
 })

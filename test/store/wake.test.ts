@@ -1,7 +1,6 @@
 import type pg from 'pg'
 import { describe, expect } from 'vitest'
-import { sayAsleep } from '../../src/store/dispatchers.ts'
-import { releaseLostOperations } from '../../src/store/release.ts'
+import { sayAsleep, seeDispatchers, signOffSilent } from '../../src/store/dispatchers.ts'
 import { completed, HandDriven, retryIn } from '../support/hand-driven.ts'
 import { insertRow } from '../support/line.ts'
 import { test } from '../support/own-database.ts'
@@ -111,8 +110,8 @@ describe('NOTIFY', () => {
     const client = await connected()
     const d = await HandDriven.signOn(client)
     await sayAsleep(client, d.id)
-    await pool.query(`update dispatchers set beat_at = beat_at - interval '1 hour'`)
-    await releaseLostOperations(pool, 'd2', 50, [])
+    const { dispatchers } = await seeDispatchers(pool)
+    for (const dispatcher of dispatchers) await signOffSilent(pool, dispatcher, true)
     await insertRow(pool, thread)
     expect(await ear.heard()).toBe(0)
   })

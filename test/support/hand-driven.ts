@@ -6,7 +6,7 @@ import {
   type RoundResult,
   settleAndClaim,
 } from '../../src/store/claim.ts'
-import { signOn } from '../../src/store/dispatchers.ts'
+import { type Announcement, signOn } from '../../src/store/dispatchers.ts'
 
 export const completed: Outcome = { status: 'completed', result: {} }
 
@@ -28,9 +28,12 @@ export class HandDriven {
   }
 
   /** On a connection of its own; on the dispatchers' list. */
-  static async signOn(client: pg.ClientBase, id = 'd1'): Promise<HandDriven> {
-    const announced = { id, host: 'here', pid: 1, concurrency: 10, providers: ['responses'] }
-    await signOn(client, announced)
+  static async signOn(
+    client: pg.ClientBase,
+    id = 'd1',
+    given: Partial<Announcement> = {},
+  ): Promise<HandDriven> {
+    await signOn(client, { ...announcement(id), ...given })
     return new HandDriven(id, client)
   }
 
@@ -74,6 +77,16 @@ export class HandDriven {
     return this.round({ settlements, free: 0, ...given })
   }
 }
+
+export const announcement = (id: string): Announcement => ({
+  id,
+  host: 'here',
+  pid: 1,
+  concurrency: 10,
+  providers: ['responses'],
+  graceMs: 1_500,
+  leaseMs: 14_000,
+})
 
 /** Waits until somebody else's lock holds up `client`. */
 export async function isBlocked(pool: pg.Pool, client: pg.ClientBase): Promise<boolean> {

@@ -19,7 +19,9 @@ export const test = base
   })
   .extend('pool', async ({ url }, { onCleanup }): Promise<pg.Pool> => {
     const pool = createPool(url, { max: 20, applicationName: 'inturn test' })
-    onCleanup(() => pool.end())
+    // Not awaited: what a test stops only in onTestFinished, which comes later, still holds connections.
+    // Dropping the database ends them.
+    onCleanup(() => void pool.end())
     return pool
   })
   .extend('connected', async ({ pool }, { onCleanup }) => {

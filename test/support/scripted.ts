@@ -46,6 +46,7 @@ export class Scripted {
       defaultProvider: 'responses',
       pollMs: 20,
       heartbeatMs: 1_000,
+      graceMs: 5_000,
       leaseMs: 10_000,
       sweepMs: 50,
       shutdownMs: 10_000,

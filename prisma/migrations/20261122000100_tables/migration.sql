@@ -117,6 +117,8 @@ create table dispatchers (
   providers    text[] not null,
   asleep       boolean not null default false,
   direct       boolean not null default false,
+  grace_ms     integer not null,
+  lease_ms     integer not null,
   started_at   timestamptz(6) not null default clock_timestamp(),
   beat_at      timestamptz(6) not null default clock_timestamp()
 ) with (fillfactor = 50);

@@ -32,56 +32,64 @@ begin
   return v_count;
 end $$;
 
--- Dispatchers that beat within a lease. After a database start everybody gets a lease to come back.
-create function living_dispatchers(p_lease interval) returns text[] language sql stable as $$
-  select coalesce(array_agg(d.id), '{}') from dispatchers d
-   where d.beat_at > clock_timestamp() - p_lease or pg_postmaster_start_time() > clock_timestamp() - p_lease
+-- The session lock that a dispatcher holds on a direct connection for as long as that connection lives.
+create function dispatcher_lock_key(p_dispatcher text) returns bigint language sql immutable as $$
+  select hashtextextended('inturn dispatcher ' || p_dispatcher, 0)
 $$;
 
--- Gives back what dispatchers hold that are gone, signed off or silent for longer than a lease; and what
--- p_dispatcher itself holds without knowing (p_held: what it knows), because the answer that said so was
--- lost. The operation stays first of its line and keeps its intent and progress, so that the next
--- dispatcher looks at the provider before it sends anything. What has an outcome noted is not given
--- back: it is done.
-create function release_lost_operations(p_dispatcher text, p_lease_ms integer, p_held bigint[]) returns bigint[] language plpgsql security definer
+-- Signs a dispatcher off that somebody has watched beating no more: p_beat, the seconds of beat_at as
+-- text, is what has not changed. Before its lease is over only if its session lock is free, which says
+-- that its connection has ended. False: it has beaten meanwhile, holds its lock, or is gone already.
+create function sign_off_silent(p_dispatcher text, p_beat text, p_lease_is_over boolean) returns boolean
+language plpgsql security definer set search_path from current
+as $$
+begin
+  delete from dispatchers d
+   where d.id = (select s.id from dispatchers s
+                  where s.id = p_dispatcher and extract(epoch from s.beat_at)::text = p_beat
+                    and (p_lease_is_over or s.direct and pg_try_advisory_xact_lock(dispatcher_lock_key(s.id)))
+                    for update skip locked);
+  return found;
+end $$;
+
+-- Gives back what is held by dispatchers that are not signed on; and what p_dispatcher itself holds
+-- without knowing (p_held: what it knows), because the answer that said so was lost. The operation
+-- stays first of its line and keeps its intent and progress, so that the next dispatcher looks at the
+-- provider before it sends anything. What has an outcome noted is not given back: it is done.
+create function release_lost_operations(p_dispatcher text, p_held bigint[]) returns bigint[] language plpgsql security definer
   set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_incremental_sort = off
   set enable_hashjoin = off set enable_mergejoin = off
   set enable_material = off set jit = off set lock_timeout = '20ms'
 as $$
 declare
-  v_lease interval := p_lease_ms * interval '1 millisecond';
-  v_alive text[] := array_remove(living_dispatchers(v_lease), p_dispatcher);
+  v_others text[] := array(select d.id from dispatchers d where d.id <> p_dispatcher);
   v_lost bigint[];
   v_released bigint[];
 begin
   perform set_config('inturn.actor', p_dispatcher, true);
   v_lost := array(
     select o.id from thread_operations o
-     where o.status = 'processing' and not o.claimed_by = any (v_alive)
+     where o.status = 'processing' and not o.claimed_by = any (v_others)
+       -- The answer to a claim of this second may be on its way. A claim from the future is no such: the
+       -- clock was set back.
        and not (o.claimed_by = p_dispatcher
-                and (o.id = any (p_held) or o.updated_at > clock_timestamp() - interval '1 second'))
+                and (o.id = any (p_held)
+                     or o.updated_at between clock_timestamp() - interval '1 second' and clock_timestamp() + interval '1 second'))
        and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)
      limit 1000 for update skip locked);
   if v_lost <> '{}' then
     -- Look again, now that they are locked: one may have been released by somebody else meanwhile and
     -- claimed by a dispatcher that was not on the list before.
-    v_alive := array_remove(living_dispatchers(v_lease), p_dispatcher);
+    v_others := array(select d.id from dispatchers d where d.id <> p_dispatcher);
     with released as (
       update thread_operations o set status = 'pending', claimed_by = null, ready_at = clock_timestamp()
-       where o.id = any (v_lost) and not o.claimed_by = any (v_alive)
+       where o.id = any (v_lost) and not o.claimed_by = any (v_others)
          and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)
       returning o.id
     )
     select array_agg(r.id) into v_released from released r;
   end if;
-  -- Nobody needs to wake the dead: each NOTIFY costs an INSERT its speed.
-  update dispatchers d set asleep = false
-   where d.id = any (array(select s.id from dispatchers s
-                            where s.asleep and s.beat_at < clock_timestamp() - v_lease for update skip locked));
-  delete from dispatchers d
-   where d.beat_at < clock_timestamp() - v_lease - interval '1 day'
-     and not exists (select from thread_operations o where o.claimed_by = d.id and o.status in ('processing', 'requires_action'));
   if v_released is not null then
     perform wake_dispatchers();
   end if;

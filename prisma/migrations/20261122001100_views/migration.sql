@@ -47,7 +47,7 @@ select o.id, o.thread_id, o.operation, o.priority,
          when o.ready_at > clock_timestamp() then format('attempt %s is due at %s%s', o.attempts + 1,
                                                          date_trunc('second', o.ready_at), ' (' || (o.error ->> 'code') || ')')
          when not exists (select from dispatchers d
-                           where d.beat_at > clock_timestamp() - interval '30 seconds'
+                           where d.beat_at > clock_timestamp() - d.lease_ms * interval '1 millisecond'
                              and (o.provider = any (d.providers) or (o.provider = '' and cardinality(d.providers) > 0)))
            then case when o.provider = '' then 'no dispatcher is running'
                      else format('no dispatcher serves the provider %s', o.provider) end

@@ -21,7 +21,7 @@ export type Question = Limits & {
   threadId?: string
 }
 
-export const defaultLimits: Limits = { leaseMs: 15_000, graceMs: 2_000, staleMs: 300_000 }
+export const defaultLimits: Limits = { graceMs: 2_000, staleMs: 300_000 }
 
 const mostOffenders = 10_000
 

@@ -29,8 +29,6 @@ export type Offender = {
 
 /** Times in milliseconds. */
 export type Limits = {
-  /** As the dispatchers have it: silent for longer than this, they count as dead. */
-  leaseMs: number
   /** How long what is momentary may last. */
   graceMs: number
   /** Age at which what others have left behind is no longer a matter of moments. */

@@ -2,7 +2,7 @@ import { type Invariant, type Limits, ofThread } from './invariant.ts'
 import { releaseClaims, removeWaiterRows, settleOutcomes } from './repairs.ts'
 
 /** What somebody holds, or has left for others. */
-export const leftBehindInvariants = ({ leaseMs, staleMs }: Limits): Invariant[] => [
+export const leftBehindInvariants = ({ staleMs }: Limits): Invariant[] => [
   {
     name: 'claims_have_living_owners',
     promise: 'Whoever is being served is served by a dispatcher that lives.',
@@ -14,11 +14,11 @@ select o.id, o.thread_id as thread,
   from thread_operations o
   left join dispatchers d on d.id = o.claimed_by
  where o.status = 'processing' and ${ofThread('o')}
-   and not o.claimed_by = any (living_dispatchers(interval '${leaseMs} milliseconds'))
+   and (d.beat_at > clock_timestamp() - d.lease_ms * interval '1 millisecond') is not true
    and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)`,
     momentary: true,
     advice: 'Any running dispatcher takes it over: start one.',
-    fix: (pool) => releaseClaims(pool, leaseMs),
+    fix: releaseClaims,
   },
   {
     name: 'outcomes_are_settled',

@@ -1,6 +1,7 @@
 import type pg from 'pg'
 import { releaseLostOperations, settleNoted } from '../release.ts'
 import type { Offender } from './invariant.ts'
+import { signOffDead } from './sign-off-dead.ts'
 
 /** Who has repaired, in the ledger. */
 const actor = 'inturn doctor'
@@ -33,8 +34,12 @@ export async function takeMarksOff(pool: pg.Pool, offenders: readonly Offender[]
 }
 
 /** Gives back what the dead hold, as every dispatcher does. */
-export async function releaseClaims(pool: pg.Pool, leaseMs: number): Promise<string> {
-  const released = await releaseLostOperations(pool, actor, leaseMs, [])
+export async function releaseClaims(
+  pool: pg.Pool,
+  offenders: readonly Offender[],
+): Promise<string> {
+  await signOffDead(pool, offenders)
+  const released = await releaseLostOperations(pool, actor, [])
   return `gave back ${count(released.length, 'claim')}${released.length > 0 ? `: ${released.join(', ')}` : ''}`
 }
 
