@@ -27,9 +27,9 @@ const settings = {
     .describe('provider of new threads that name none'),
   concurrency: integer(1, 1000).default(20).describe('operations executed at once'),
   pollMs: integer(10, 60_000).default(250).describe('longest sleep between two looks for work'),
-  heartbeatMs: integer(20, 60_000).default(300).describe('pause between two signs of life'),
+  heartbeatMs: integer(20, 60_000).default(250).describe('pause between two signs of life'),
   graceMs: integer(60, 600_000)
-    .default(1_500)
+    .default(1_400)
     .describe('silence after which a dispatcher without a connection counts as dead'),
   leaseMs: integer(150, 600_000)
     .default(14_000)

@@ -19,8 +19,8 @@ test('without flags and environment everything has its default', () => {
     provider: 'responses',
     concurrency: 20,
     pollMs: 250,
-    heartbeatMs: 300,
-    graceMs: 1_500,
+    heartbeatMs: 250,
+    graceMs: 1_400,
     leaseMs: 14_000,
     sweepMs: 500,
     shutdownMs: 30_000,
@@ -113,10 +113,10 @@ test('a retry policy is JSON, and what is wrong with it is told with what to wri
 
 test('a grace must outlast two missed signs of life, and a lease a grace', () => {
   expect(problemsOf(() => loadConfig({ heartbeatMs: '600' }, {}))).toEqual([
-    '--grace-ms is 1500: write at least 1800, three times --heartbeat-ms, so that one late sign of life is no death',
+    '--grace-ms is 1400: write at least 1800, three times --heartbeat-ms, so that one late sign of life is no death',
   ])
-  expect(problemsOf(() => loadConfig({ leaseMs: '1499' }, {}))).toEqual([
-    '--lease-ms is 1499: write at least 1500, what --grace-ms is; the lease counts where nobody can tell whether the connection has ended',
+  expect(problemsOf(() => loadConfig({ leaseMs: '1399' }, {}))).toEqual([
+    '--lease-ms is 1399: write at least 1400, what --grace-ms is; the lease counts where nobody can tell whether the connection has ended',
   ])
   const least = { heartbeatMs: '500', graceMs: '1500', leaseMs: '1500' }
   expect(loadConfig(least, {})).toMatchObject({ graceMs: 1500, leaseMs: 1500 })

@@ -1,13 +1,19 @@
 import type pg from 'pg'
 import { describe, expect } from 'vitest'
 import { defaultLimits, examine, invariants } from '../../src/store/doctor/examine.ts'
+import { releaseClaims } from '../../src/store/doctor/repairs.ts'
+import { HandDriven } from '../support/hand-driven.ts'
 import { expectHealthy } from '../support/healthy.ts'
-import { test } from '../support/own-database.ts'
+import { insertRow } from '../support/line.ts'
+import { hangs, test } from '../support/scripted.ts'
 import { damage, serveLines } from '../support/served-lines.ts'
+import { waitFor } from '../support/wait-for.ts'
 import { damages, nth, turn } from './damages.ts'
 
 /** One look, at which everything momentary counts. */
 const atOnce = { graceMs: 0, staleMs: 0 }
+
+const invariantOfClaims = 'claims_have_living_owners'
 
 describe('a repair', () => {
   const rows = async (pool: pg.Pool) => {
@@ -23,7 +29,7 @@ describe('a repair', () => {
   const repairs: Array<[invariant: string, done: string | RegExp, ...touched: string[]]> = [
     ['first_is_marked', 'marked 1 head', nth('waiting', 1)],
     ['only_the_first_is_marked', 'took 1 mark off', nth('waiting', 2)],
-    ['claims_have_living_owners', /^gave back 1 claim: \d+$/, turn(5)],
+    [invariantOfClaims, /^gave back 1 claim: \d+$/, turn(5)],
     ['outcomes_are_settled', 'recorded 1 outcome', turn(5), nth('served', 6)],
     ['waiters_have_somebody_to_wait_for', 'removed 1 waiter'],
   ]
@@ -47,6 +53,37 @@ describe('a repair', () => {
       await expectHealthy(pool, atOnce)
     })
   }
+
+  test('of a claim signs its owner off, once it was silent for its lease before our eyes', async ({
+    pool,
+    connected,
+  }) => {
+    const dead = await HandDriven.signOn(await connected(), 'dead', { leaseMs: 200 })
+    const { id } = await insertRow(pool, { thread_id: 't' })
+    await dead.claimOnly()
+    const offenders = await waitFor(async () => {
+      const findings = await examine(pool, { ...defaultLimits, ...atOnce })
+      const finding = findings.find(({ invariant }) => invariant.name === invariantOfClaims)
+      return finding?.broken === 1 && finding.offenders
+    })
+    expect(offenders).toEqual([
+      { id, thread: 't', detail: expect.stringMatching(/^held by dead, silent for /) },
+    ])
+    expect(await releaseClaims(pool, offenders)).toBe(`gave back 1 claim: ${id}`)
+    expect((await pool.query('select from dispatchers')).rowCount).toBe(0)
+  })
+
+  test('of a claim leaves its owner alone if that beats, whatever the clock says', async ({
+    pool,
+    start,
+  }) => {
+    const { id } = await insertRow(pool, { thread_id: 't' })
+    const line = await start(hangs, { heartbeatMs: 50, shutdownMs: 0 })
+    await waitFor(() => line.claims.length === 1)
+    const offenders = [{ id, thread: 't', detail: 'held by one who seemed silent' }]
+    expect(await releaseClaims(pool, offenders)).toBe('gave back 0 claims')
+    expect(line.claims[0]?.signal.aborted).toBe(false)
+  })
 
   test('leaves alone what somebody’s open transaction holds', async ({ url, pool, connected }) => {
     await serveLines(pool, await connected())

@@ -14,6 +14,7 @@ import { giveBackOperations, noteProgress, releaseLostOperations } from '../../s
 import { announcement, completed, HandDriven, retryIn } from '../support/hand-driven.ts'
 import { asLine, insertRow, readRow } from '../support/line.ts'
 import { test } from '../support/own-database.ts'
+import { damage } from '../support/served-lines.ts'
 
 const thread = { thread_id: 't' }
 
@@ -144,6 +145,18 @@ describe('what is released', () => {
     expect(await releaseLostOperations(pool, d.id, [known.id])).toEqual([unknown.id])
   })
 
+  test('is that also when the claim lies in the future, by a clock that was set back', async ({
+    pool,
+    url,
+    connected,
+  }) => {
+    const d = await HandDriven.signOn(await connected())
+    const { id } = await insertRow(pool, thread)
+    await d.claimOnly()
+    await damage(url, `update thread_operations set updated_at = updated_at + interval '1 hour'`)
+    expect(await releaseLostOperations(pool, d.id, [])).toEqual([id])
+  })
+
   test('is not what somebody holds in a transaction; that comes later', async ({
     pool,
     connected,
@@ -230,7 +243,7 @@ describe('a place on the list of dispatchers', () => {
     const client = await connected()
     const { id } = await HandDriven.signOn(client)
     const before = await see(pool, id)
-    expect(before).toMatchObject({ id, direct: false, grace_ms: 1_500, lease_ms: 14_000 })
+    expect(before).toMatchObject({ id, direct: false, grace_ms: 1_400, lease_ms: 14_000 })
     const { outcome, backend } = await beat(client, id, announcedBackend(client))
     expect([outcome, backend]).toEqual(['beaten', announcedBackend(client)])
     const after = await see(pool, id)

@@ -84,7 +84,7 @@ export const announcement = (id: string): Announcement => ({
   pid: 1,
   concurrency: 10,
   providers: ['responses'],
-  graceMs: 1_500,
+  graceMs: 1_400,
   leaseMs: 14_000,
 })
 
