@@ -283,6 +283,60 @@ AS $function$
   select hashtextextended('inturn dispatcher ' || p_dispatcher, 0)
 $function$;
 
+CREATE OR REPLACE FUNCTION public.enter_lane(p_dispatcher text, p_id bigint, p_attempts integer, p_provider text, p_key text, p_model text)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET lock_timeout TO '500ms'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+AS $function$
+declare
+  v_lane lanes;
+begin
+  -- One after the other by the lane's row lock, the key's first; each statement below sees all that those
+  -- before have committed.
+  for v_lane in
+    select * from lanes l where l.provider = p_provider and l.key = p_key and l.model in ('', p_model)
+     order by l.model for update
+  loop
+    continue when v_lane.max_runs is null;
+    delete from lane_runs r
+     where r.provider = p_provider and r.key = p_key and v_lane.model in ('', r.model)
+       and not exists (select from thread_operations o where o.id = r.operation_id and holds_place(o));
+    if (select count(*) from lane_runs r
+         where r.provider = p_provider and r.key = p_key and v_lane.model in ('', r.model)
+           and r.operation_id <> p_id) >= v_lane.max_runs then
+      return lane_name(p_key, v_lane.model);
+    end if;
+  end loop;
+  insert into lane_runs (operation_id, provider, key, model)
+  select o.id, p_provider, p_key, p_model from thread_operations o
+   where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts
+      on conflict (operation_id) do update set provider = excluded.provider, key = excluded.key, model = excluded.model;
+  return null;
+exception when lock_not_available or deadlock_detected then
+  return lane_name(p_key, p_model);
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.forgive_lanes(p_provider text, p_key text, p_model text, p_since timestamp with time zone)
+ RETURNS void
+ LANGUAGE sql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+AS $function$
+  update lanes l
+     set paused_at = null, paused_until = null, reason = null, strikes = 0, probed_at = null, updated_at = clock_timestamp()
+    from (select s.model from lanes s
+           where s.provider = p_provider and s.key = p_key and s.model in ('', p_model) and s.paused_at < p_since
+             for update skip locked) as served
+   where l.provider = p_provider and l.key = p_key and l.model = served.model
+$function$;
+
 CREATE OR REPLACE FUNCTION public.give_back_operations(p_dispatcher text, p_ids bigint[], p_attempts integer[])
  RETURNS bigint[]
  LANGUAGE plpgsql
@@ -498,6 +552,14 @@ begin
   end if;
   return new;
 end $function$;
+
+CREATE OR REPLACE FUNCTION public.lane_name(p_key text, p_model text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+AS $function$
+  select concat_ws('/', p_key, nullif(p_model, ''))
+$function$;
 
 CREATE OR REPLACE FUNCTION public.mark_heads(p_ids bigint[])
  RETURNS integer

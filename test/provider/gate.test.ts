@@ -22,7 +22,7 @@ describe.each(['responses', 'assistants'] as const)(
       const calls = [
         () => provider.createThread({}, options),
         () => provider.addMessage(id, 'Hi', '1', options),
-        () => provider.lastItem(id, options),
+        () => provider.lastItem(id, null, options),
         () => provider.startRun(id, { parameters: who[name] }, '1', neverStarted, options),
       ]
       for (const call of calls) {
@@ -58,7 +58,9 @@ describe.each(['responses', 'assistants'] as const)(
         mayCall = false
         return ''
       }
-      expect(await failureOf(provider.lastItem(id, options))).toMatchObject({ code: 'aborted' })
+      expect(await failureOf(provider.lastItem(id, null, options))).toMatchObject({
+        code: 'aborted',
+      })
       expect(at.relay.requests).toHaveLength(2)
     })
 
