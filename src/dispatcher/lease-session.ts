@@ -33,11 +33,11 @@ export class LeaseSession {
   /** Throws what connecting throws; `onEnd` is told when the connection is lost later. */
   static async open(
     id: string,
-    { pool, graceMs }: LeaseSessionOptions,
-    onEnd: () => void,
+    pool: pg.Pool,
+    { timeoutMs, onEnd }: { timeoutMs: number; onEnd: () => void },
   ): Promise<LeaseSession> {
     const applicationName = 'inturn dispatch, lease'
-    const client = await connectBeside(pool, { applicationName, timeoutMs: graceMs })
+    const client = await connectBeside(pool, { applicationName, timeoutMs })
     const session = new LeaseSession(client, id)
     client.on('end', () => !session.#isClosed && onEnd())
     return session

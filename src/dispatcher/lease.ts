@@ -77,7 +77,7 @@ export class Lease {
 
   async #signOnAs(id: string, before: string | null = null): Promise<void> {
     this.#release()
-    const session = await this.#open(id)
+    const session = await this.#open(id, this.#options.leaseMs)
     const sentAt = performance.now()
     try {
       await session.signOn(this.#options, before)
@@ -109,8 +109,8 @@ export class Lease {
 
   /** Returns the pause until the next. */
   async #beat(id: string): Promise<number> {
-    const { heartbeatMs, log } = this.#options
-    const session = this.#session ?? (await this.#open(id))
+    const { heartbeatMs, graceMs, log } = this.#options
+    const session = this.#session ?? (await this.#open(id, graceMs))
     if (!this.#keeps(id)) {
       session.close()
       return 0
@@ -131,9 +131,10 @@ export class Lease {
     return outcome === 'beaten' ? heartbeatMs : heartbeatMs / 4
   }
 
-  #open(id: string): Promise<LeaseSession> {
+  #open(id: string, timeoutMs: number): Promise<LeaseSession> {
     // A connection that ends is replaced at once, not at the next beat.
-    return LeaseSession.open(id, this.#options, () => this.#pause.wake())
+    const onEnd = () => this.#pause.wake()
+    return LeaseSession.open(id, this.#options.pool, { timeoutMs, onEnd })
   }
 
   #keeps(id: string): boolean {
