@@ -18,8 +18,12 @@ import type { Crash, Orders } from './crashing-dispatcher.ts'
 
 const crashingDispatcher = fileURLToPath(new URL('crashing-dispatcher.ts', import.meta.url))
 
-export const callTimeoutMs = 2_000
-const settleMs = 300
+export type CrashFleetOptions = {
+  url: string
+  pool: pg.Pool
+  /** After a call of unknown outcome nobody goes on before this. */
+  callTimeoutMs: number
+}
 
 /** Two providers with an emulator each, one database, and dispatchers that die when told to. */
 export class CrashFleet {
@@ -28,15 +32,21 @@ export class CrashFleet {
   readonly #children = new Set<ChildProcess>()
   readonly #cache = mkdtempSync(join(tmpdir(), 'inturn-crashes-'))
   readonly emulators: Record<ProviderName, Emulator>
+  readonly #callTimeoutMs: number
+  #closed = false
   #thinking: Promise<void> = Promise.resolve()
 
-  private constructor(url: string, pool: pg.Pool, emulators: Record<ProviderName, Emulator>) {
+  private constructor(
+    { url, pool, callTimeoutMs }: CrashFleetOptions,
+    emulators: Record<ProviderName, Emulator>,
+  ) {
     this.#url = url
     this.#pool = pool
+    this.#callTimeoutMs = callTimeoutMs
     this.emulators = emulators
   }
 
-  static async start(url: string, pool: pg.Pool): Promise<CrashFleet> {
+  static async start(options: CrashFleetOptions): Promise<CrashFleet> {
     const failed = new Set<string>()
     const start = () =>
       startEmulator({
@@ -52,14 +62,15 @@ export class CrashFleet {
         },
       })
     const emulators = { responses: await start(), assistants: await start() }
-    const fleet: CrashFleet = new CrashFleet(url, pool, emulators)
-    await pool.query(
+    const fleet: CrashFleet = new CrashFleet(options, emulators)
+    await options.pool.query(
       "insert into assistants (id, model) values ('asst_abcdefghijklmnopqrstuvwx', 'gpt-4o')",
     )
     return fleet
   }
 
   async close(): Promise<void> {
+    this.#closed = true
     await Promise.all([...this.#children].map((child) => this.kill(child)))
     await Promise.all(providerNames.map((name) => this.emulators[name].close()))
     await rm(this.#cache, { recursive: true, force: true })
@@ -74,30 +85,16 @@ export class CrashFleet {
 
   /** A dispatcher of both providers, in this process, that finds the dead ones soon. */
   survivor(onPoint?: OnPoint): Promise<RunningDispatcher> {
-    const { providers, ...config } = loadConfig(
-      { ...this.#settings('responses'), heartbeatMs: 100, leaseMs: 600 },
-      {},
-      ['databaseUrl'],
-    )
-    const settings = (name: ProviderName) => ({
-      apiKey: 'any',
-      baseUrl: this.emulators[name].url,
-      settleMs,
-    })
-    return startDispatcher(
-      {
-        ...config,
-        providers: { responses: settings('responses'), assistants: settings('assistants') },
-      },
-      createLogger({ level: 'error' }),
-      { onPoint },
-    )
+    const settings = { ...this.#settings, heartbeatMs: 100, leaseMs: 600 }
+    const config = loadConfig(settings, {}, ['databaseUrl', 'providers'])
+    return startDispatcher(config, createLogger({ level: 'error' }), { onPoint })
   }
 
   /** A dispatcher of one provider, as a process. It releases nobody, so that each death stays one of its own. */
   dispatcher(provider: ProviderName, crash: Crash | null = null): ChildProcess {
-    const settings = { ...this.#settings(provider), leaseMs: 600_000 }
-    const orders: Orders = { settings, provider, settleMs, crash }
+    if (this.#closed) throw new Error('The fleet is closed.')
+    const settings = { ...this.#settings, leaseMs: 600_000 }
+    const orders: Orders = { settings, provider, crash }
     const child = spawn(process.execPath, [crashingDispatcher, JSON.stringify(orders)], {
       env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: this.#cache },
       stdio: ['ignore', 'inherit', 'inherit'],
@@ -111,7 +108,7 @@ export class CrashFleet {
     const child = this.dispatcher(provider, crash)
     const reached = `operation ${crash.operationId} reaches ${crash.point} for the ${crash.occurrence}. time`
     await waitFor(() => child.exitCode !== null || child.signalCode !== null, {
-      timeoutMs: 15_000,
+      timeoutMs: 60_000,
       message: reached,
     })
     if (child.signalCode !== 'SIGKILL') throw new Error(`The dispatcher ended before ${reached}.`)
@@ -160,18 +157,22 @@ export class CrashFleet {
   async drained(): Promise<void> {
     const unfinished = 'select from thread_operations where finished_at is null'
     await waitFor(async () => (await this.#pool.query(unfinished)).rowCount === 0, {
-      timeoutMs: 20_000,
+      timeoutMs: 60_000,
       message: 'every operation is final',
     })
   }
 
-  #settings(provider: ProviderName): Record<string, unknown> {
+  get #settings(): Record<string, unknown> {
     return {
       databaseUrl: this.#url,
-      provider,
       openaiApiKey: 'any',
-      openaiBaseUrl: this.emulators[provider].url,
-      callTimeoutMs,
+      openaiBaseUrl: this.emulators.responses.url,
+      assistantsApiKey: 'any',
+      assistantsBaseUrl: this.emulators.assistants.url,
+      callTimeoutMs: this.#callTimeoutMs,
+      settleMs: 300,
+      assistantsSettleMs: 300,
+      retryBaseMs: 20,
       concurrency: 50,
       pollMs: 20,
       sweepMs: 50,

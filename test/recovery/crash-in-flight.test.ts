@@ -6,8 +6,10 @@ import { expectHealthy } from '../support/healthy.ts'
 import { test as base } from '../support/own-database.ts'
 import { waitFor } from '../support/wait-for.ts'
 import { effectsOn, promisedEffects } from './crash-effects.ts'
-import { CrashFleet, callTimeoutMs } from './crash-fleet.ts'
+import { CrashFleet } from './crash-fleet.ts'
 import { type Scenario, scenarioNamed } from './crash-scenarios.ts'
+
+const callTimeoutMs = 2_000
 
 /** A call that is under way when its dispatcher dies, on a thread of its own. */
 type Call = { scenario: Scenario; on: string; thread: string }
@@ -41,7 +43,7 @@ const callsOf = (provider: ProviderName, only = /./): Call[] =>
     }))
 
 const test = base.extend('fleet', async ({ url, pool }, { onCleanup }) => {
-  const fleet = await CrashFleet.start(url, pool)
+  const fleet = await CrashFleet.start({ url, pool, callTimeoutMs })
   onCleanup(() => fleet.close())
   return { fleet, pool }
 })

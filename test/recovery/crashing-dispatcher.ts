@@ -15,19 +15,18 @@ export type Crash = { operationId: number; point: Point; occurrence: number }
 export type Orders = {
   settings: Record<string, unknown>
   provider: ProviderName
-  settleMs: number
   /** Null: whoever started it ends it. */
   crash: Crash | null
 }
 
-const { settings, provider, settleMs, crash }: Orders = JSON.parse(process.argv[2] ?? '')
+const { settings, provider, crash }: Orders = JSON.parse(process.argv[2] ?? '')
 const config = loadConfig(settings, {}, ['databaseUrl', 'providers'])
 // Who is killed leaves no cache behind, and the next one would have to compile everything again.
 flushCompileCache()
 let left = crash?.occurrence ?? 0
 await startDispatcher(
-  { ...config, providers: { [provider]: { ...config.providers[provider], settleMs } } },
-  createLogger({ level: 'warn' }),
+  { ...config, provider, providers: { [provider]: config.providers[provider] } },
+  createLogger({ level: 'error' }),
   {
     onPoint(point, { id }) {
       if (id !== crash?.operationId || point !== crash.point) return
