@@ -38,11 +38,12 @@ export function disturbances(
     return all
   }
   /** Of the lines that are in use by then. */
-  const thread = (atMs: number) => {
-    const about = Math.floor((atMs / untilMs) * threads.length)
-    const near = threads.slice(Math.max(0, about - threads.length / 6), about + threads.length / 6)
-    return random.of(near).id
+  const threadAt = (atMs: number, among = threads) => {
+    const about = Math.floor((atMs / untilMs) * among.length)
+    const reach = Math.ceil(among.length / 6)
+    return random.of(among.slice(Math.max(0, about - reach), about + reach)) as PlannedThread
   }
+  const visited = threads.filter((thread) => thread.visited)
   const toDispatcher = (dispatcher: number): FleetDisturbance =>
     random.of<() => FleetDisturbance>([
       () => ({ what: 'kill', dispatcher, downMs: ms(200, 6_000) }),
@@ -75,19 +76,17 @@ export function disturbances(
         atMs,
         what: 'hold rows',
         of: random.of(['operations', 'operations', 'thread', 'dispatchers']),
-        thread: thread(atMs),
+        thread: threadAt(atMs).id,
         ms: ms(1_000, 40_000),
       }),
     ),
     ...every(
       () => ms(3_000, 12_000),
-      (atMs) => ({
-        atMs,
-        what: 'foreign run',
-        thread: thread(atMs),
-        ms: ms(500, 15_000),
-        speaks: random.chance(0.5),
-      }),
+      (atMs) => {
+        const { id: thread, provider } = threadAt(atMs, visited)
+        const speaks = provider === 'responses' || random.chance(0.5)
+        return { atMs, what: 'foreign run', thread, ms: ms(500, 15_000), speaks }
+      },
     ),
   ].sort((a, b) => a.atMs - b.atMs)
 }

@@ -13,7 +13,15 @@ export type Plan = {
   weathers: Weather[]
 }
 
-export type PlannedThread = { id: string; provider: ProviderName }
+export type PlannedThread = {
+  id: string
+  provider: ProviderName
+  /**
+   * Somebody else may start runs on it. On a conversation nobody can tell whose answer stands where
+   * two have come without a message: there outsiders always bring one, and operations do as well.
+   */
+  visited: boolean
+}
 
 export type PlannedOperation = {
   thread: string
@@ -43,6 +51,7 @@ export function planOf(seed: number, seconds: number, scale: Scale): Plan {
   const threads = Array.from({ length: scale.threads }, (_, i) => ({
     id: `chaos:${i}`,
     provider: random.of(providerNames),
+    visited: random.chance(0.6),
   }))
   return {
     threads,
@@ -67,8 +76,7 @@ function transactions(
       isolation: random.of(['read committed', 'repeatable read', 'serializable']),
       snapshotMs: random.chance(0.3) ? Math.round(random.next() * 2_000 * pace) : null,
       operations: Array.from({ length }, () => ({
-        thread: threadAt(random, atMs / untilMs, threads),
-        ...operation(random, ++number),
+        ...operation(random, ++number, threadAt(random, atMs / untilMs, threads)),
         undone: random.chance(0.05),
         pauseMs: random.chance(0.2) ? Math.round(random.next() * 3_000 * pace) : 0,
       })),
@@ -80,14 +88,18 @@ function transactions(
 }
 
 /** A few threads are in use at a time, and each for a while only, so that no line becomes long. */
-function threadAt(random: Random, share: number, threads: readonly PlannedThread[]): string {
+function threadAt(random: Random, share: number, threads: readonly PlannedThread[]): PlannedThread {
   const inUse = Math.ceil(threads.length / 6)
   const first = Math.floor(share * (threads.length - inUse + 1))
-  return random.of(threads.slice(first, first + inUse)).id
+  return random.of(threads.slice(first, first + inUse))
 }
 
 /** The answer tells whose it is; messages are equal now and then, as people's are. */
-function operation(random: Random, number: number): { operation: OperationKind; data: object } {
+function operation(
+  random: Random,
+  number: number,
+  { id: thread, provider, visited }: PlannedThread,
+): Pick<PlannedOperation, 'thread' | 'operation' | 'data'> {
   const message = random.chance(0.2) ? 'ok' : `message ${number}`
   const run = {
     model: 'gpt-4o',
@@ -95,14 +107,26 @@ function operation(random: Random, number: number): { operation: OperationKind; 
     instructions: `Reply with exactly: answer ${number}`,
   }
   const metadata = { number: String(number) }
-  return random.of([
-    { operation: 'add_message_and_run', data: { message, ...run } },
-    { operation: 'add_message_and_run', data: { message, ...run } },
-    { operation: 'add_message_and_run', data: { message, ...run } },
-    { operation: 'add_message', data: { message } },
-    { operation: 'add_message', data: { message } },
-    { operation: 'create_run', data: run },
-    { operation: 'update_thread', data: { metadata } },
-    { operation: 'create_thread', data: { metadata } },
-  ])
+  const data: Record<OperationKind, object> = {
+    create_thread: { metadata },
+    add_message: { message },
+    create_run: run,
+    add_message_and_run: { message, ...run },
+    update_thread: { metadata },
+  }
+  const drawn = random.of(frequencies)
+  const operation =
+    drawn === 'create_run' && provider === 'responses' && visited ? 'add_message_and_run' : drawn
+  return { thread, operation, data: data[operation] }
 }
+
+const frequencies: readonly OperationKind[] = [
+  'add_message_and_run',
+  'add_message_and_run',
+  'add_message_and_run',
+  'add_message',
+  'add_message',
+  'create_run',
+  'update_thread',
+  'create_thread',
+]

@@ -51,6 +51,21 @@ describe('within ten minutes', () => {
     expect(times).toEqual(times.toSorted((a, b) => a - b))
   })
 
+  test('outsiders come, but to conversations only with a message, and where operations bring one too', () => {
+    const threadOf = new Map(plan.threads.map((thread) => [thread.id, thread]))
+    const visits = plan.disturbances.filter((one) => one.what === 'foreign run')
+    expect(visits.length).toBeGreaterThan(20)
+    const visited = visits.filter(({ thread }) => threadOf.get(thread)?.provider === 'responses')
+    expect(visited.every(({ speaks }) => speaks)).toBe(true)
+    const bare = plan.transactions
+      .flatMap(({ operations }) => operations)
+      .filter(({ thread, operation }) => {
+        const { provider, visited } = threadOf.get(thread) ?? {}
+        return operation === 'create_run' && provider === 'responses' && visited
+      })
+    expect(bare).toEqual([])
+  })
+
   test('a dispatcher is back before it is disturbed again', () => {
     for (let dispatcher = 0; dispatcher < standard(seconds).dispatchers; dispatcher++) {
       const own = plan.disturbances.flatMap((one) =>
