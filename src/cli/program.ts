@@ -10,6 +10,8 @@ import { enqueueCommand } from './enqueue.ts'
 import { exitCodeOf, report } from './failure.ts'
 import { lanesCommand } from './lanes.ts'
 import { migrateCommand } from './migrate.ts'
+import { resumeCommand } from './resume.ts'
+import { retryCommand } from './retry.ts'
 import { settingOption } from './setting-option.ts'
 import { statusCommand } from './status.ts'
 
@@ -52,6 +54,8 @@ function createProgram(): Command {
   program.commandsGroup('To use it:')
   enqueueCommand(program)
   statusCommand(program)
+  retryCommand(program)
+  resumeCommand(program)
   doctorCommand(program)
   lanesCommand(program)
   assistantsCommand(program)

@@ -1,5 +1,6 @@
 import { laneName } from '../model/lane.ts'
 import type { LaneReport } from '../store/lane-states.ts'
+import type { DeadLetter } from '../store/dead-letters.ts'
 import type { DispatcherReport, ThreadReport, WaitingReport } from '../store/reports.ts'
 import type { TimelineEntry } from '../store/thread-views.ts'
 import { restText } from './lanes.ts'
@@ -21,6 +22,22 @@ export function formatStatus(status: Status): string {
   const parts = [dispatchersText(status), threadsText(status), waitingText(status)]
   if (status.resting.length > 0) parts.push(restingText(status))
   return [...parts, ...(timeline ? [timelineText(timeline)] : [])].join('\n\n')
+}
+
+/** Operations that failed, with the end of each attempt. */
+export function formatDeadLetters(letters: readonly DeadLetter[]): string {
+  if (letters.length === 0) return 'No operation has failed.'
+  const rows = letters.map((letter) => [
+    letter.id,
+    letter.thread_id,
+    letter.turn,
+    letter.operation,
+    time(letter.failed_at),
+    letter.attempts.map(({ status, code }) => code ?? status).join(', '),
+    letter.message,
+  ])
+  const titles = ['FAILED', 'THREAD', 'TURN', 'OPERATION', 'AT (UTC)', 'ATTEMPTS', 'WHY']
+  return formatTable(titles, rows)
 }
 
 function dispatchersText({ dispatchers }: Status): string {
@@ -80,7 +97,7 @@ function restingText({ resting }: Status): string {
 
 function timelineText(timeline: readonly TimelineEntry[]): string {
   const rows = timeline.map(({ at, operation_id, operation, turn, event, code, run_id, actor }) => [
-    at.toISOString().slice(0, 23).replace('T', ' '),
+    time(at),
     operation_id,
     operation,
     turn,
@@ -91,6 +108,8 @@ function timelineText(timeline: readonly TimelineEntry[]): string {
   const titles = ['AT (UTC)', 'OPERATION', 'KIND', 'TURN', 'EVENT', 'RUN', 'BY']
   return formatTable(titles, rows)
 }
+
+const time = (at: Date) => at.toISOString().slice(0, 23).replace('T', ' ')
 
 function duration(ms: number): string {
   if (ms < 1000) return `${ms} ms`

@@ -20,6 +20,9 @@ function explain(error: unknown): unknown {
     const what = detail ? `${message}: ${detail}` : `${message}`
     return new RefusedError('value_is_not_storable', what, { hint, cause: error })
   }
+  if (sqlState === '55P03') {
+    return new InturnError('row_locked', message ?? '', { hint, cause: error })
+  }
   if (sqlState === '42P01') {
     return new InturnError('not_migrated', `The tables of inturn are missing: ${message}`, {
       hint: 'Run `inturn migrate` on this database, with the same schema as here.',

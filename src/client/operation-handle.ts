@@ -4,6 +4,7 @@ import { InturnError } from '../errors.ts'
 import type { OperationKind, OperationStatus } from '../model/operation.ts'
 import type { OperationResult } from '../model/outcome.ts'
 import { cancelPending, describeStanding, readStates } from '../store/operations.ts'
+import { retryOperation } from '../store/retry-operation.ts'
 import {
   OperationCancelledError,
   OperationFailedError,
@@ -101,6 +102,15 @@ export class OperationHandle<Kind extends OperationKind = OperationKind> {
       'operation_not_pending',
       `Operation ${this.id} is ${status}: only a pending one can be cancelled`,
     )
+  }
+
+  /**
+   * Sends the operation back into its line after it failed or was cancelled: before all who wait, or to
+   * the end. Its `result` can be waited for anew. Throws RefusedError where it is anything else
+   * (`only_failed_and_cancelled_go_back`) or its thread is closed, and `row_locked`.
+   */
+  async retry({ at }: { at: 'head' | 'tail' }): Promise<void> {
+    await retryOperation(this.#context.database, this.id, at)
   }
 
   /** For a message only, so it may not make anybody wait much longer. */

@@ -2,6 +2,7 @@ import type { MessageInput } from '../model/message.ts'
 import type { OperationKind } from '../model/operation.ts'
 import type { OperationData } from '../operations/data/index.ts'
 import type { RunParameters } from '../operations/data/run-parameters.ts'
+import { type Resumed, resumeThread } from '../store/resume-thread.ts'
 import {
   type OperationRecord,
   readThreadOperations,
@@ -59,6 +60,15 @@ export class ThreadHandle {
     options?: JoinOptions & EnqueueOptions,
   ): Promise<OperationHandle<'add_message_and_run'>> {
     return this.enqueue('add_message_and_run', { ...parameters, message }, options)
+  }
+
+  /**
+   * Lets the thread go on that waits for an operator: an operation that is held is served again, a line
+   * that is halted goes on behind the operation that failed. Throws RefusedError where it waits for
+   * nobody (`thread_waits_for_an_operator`), and `row_locked`.
+   */
+  resume(): Promise<Resumed> {
+    return resumeThread(this.#database, this.id)
   }
 
   /** What the thread does now; null for one that has nothing in line and never had anything started. */

@@ -6,6 +6,8 @@
  *      ▲            │  ▲
  *      └── retry ───┘  ▼
  *               requires_action
+ *
+ * retry_operation alone sends what failed or was cancelled back to pending.
  */
 
 /** What an operation asks for. One file each in `src/operations/`. */
@@ -27,9 +29,9 @@ export const operationStatuses = [
   'requires_action',
   /** Done; `result` says what came of it. Final. */
   'completed',
-  /** Given up; `error` says why. Final. */
+  /** Given up; `error` says why. Final, unless an operator sends it back into its line. */
   'failed',
-  /** Withdrawn before it started, or its run was cancelled. Final. */
+  /** Withdrawn before it started, or its run was cancelled. Final, like `failed`. */
   'cancelled',
 ] as const
 export type OperationStatus = (typeof operationStatuses)[number]
@@ -40,8 +42,10 @@ export const transitions: Record<OperationStatus, readonly OperationStatus[]> = 
   processing: ['pending', 'requires_action', 'completed', 'failed', 'cancelled'],
   requires_action: ['processing', 'completed', 'failed', 'cancelled'],
   completed: [],
-  failed: [],
-  cancelled: [],
+  failed: ['pending'],
+  cancelled: ['pending'],
 }
 
-export const isFinal = (status: OperationStatus): boolean => transitions[status].length === 0
+/** The operation stands in no line any more. */
+export const isFinal = (status: OperationStatus): boolean =>
+  status === 'completed' || status === 'failed' || status === 'cancelled'

@@ -22,6 +22,7 @@ test('the views have the columns that schema.prisma explains, and Prisma reads t
   const explained = {
     lane_states: Object.values(Prisma.LaneStateScalarFieldEnum),
     thread_states: Object.values(Prisma.ThreadStateScalarFieldEnum),
+    dead_letters: Object.values(Prisma.DeadLetterScalarFieldEnum),
     thread_timeline: Object.values(Prisma.ThreadTimelineScalarFieldEnum),
     // The client leaves out intervals, for which it has no type.
     waiting_operations: [
@@ -52,6 +53,7 @@ test('the views have the columns that schema.prisma explains, and Prisma reads t
   })
   expect(await prisma.threadState.findMany()).toMatchObject([{ threadId: 'by Prisma' }])
   expect(await prisma.waitingOperation.findMany()).toMatchObject([{ id, position: 1n }])
+  expect(await prisma.deadLetter.findMany()).toEqual([])
   expect(await prisma.threadTimeline.findMany()).toMatchObject([{ operationId: id }])
 })
 

@@ -21,6 +21,8 @@ export const damages: Array<[invariant: string, ...statements: string[]]> = [
     'place_is_kept',
     `update thread_operations set place = id where ${turn(5)}`,
     `update thread_operations set place = 0 where ${nth('waiting', 1)}`,
+    `update thread_operations set place = -id where ${nth('waiting', 1)}`,
+    `update thread_operations set place = id + 100 where ${nth('waiting', 2)}`,
   ],
   ['started_stays_first', `${startSilently('retried', 2)} ${completeSilently('retried', 2)}`],
   [
@@ -31,6 +33,11 @@ export const damages: Array<[invariant: string, ...statements: string[]]> = [
      delete from operation_events where ${turn(1)}; delete from thread_operations where ${turn(1)};
      update thread_operations set turn = 2 where thread_id = 'retried' and turn = 1;
      update operation_events set turn = 2 where thread_id = 'retried'`,
+    `insert into operation_events (operation_id, thread_id, from_status, to_status, turn, attempt, actor)
+     select id, thread_id, step.*, 1, 'd1'
+       from thread_operations, (values ('pending', 'processing', 1), ('processing', 'failed', 1), ('failed', 'pending', null)) as step
+      where ${nth('retried', 2)};
+     update thread_operations set attempts = 1 where ${nth('retried', 2)}`,
   ],
   [
     'turns_are_served_one_after_the_other',
@@ -53,8 +60,7 @@ export const damages: Array<[invariant: string, ...statements: string[]]> = [
     'ledger_is_connected',
     `update operation_events set from_status = 'requires_action' where ${lastEvent(1)}`,
     `insert into operation_events (operation_id, thread_id, from_status, to_status, attempt, actor)
-     select id, thread_id, 'cancelled', 'pending', 0, 'd1' from thread_operations where thread_id = 'withdrawn';
-     update thread_operations set status = 'pending', finished_at = null, ready_at = now() where thread_id = 'withdrawn'`,
+     select id, thread_id, 'cancelled', 'cancelled', 0, 'd1' from thread_operations where thread_id = 'withdrawn'`,
   ],
   [
     'ledger_counts_the_attempts',

@@ -63,9 +63,10 @@ export async function moveTo(
               finished_at = case when $2 in ('completed', 'failed', 'cancelled') then clock_timestamp() end,
               ready_at = case when $2 = 'pending' then $3::timestamptz end,
               attempts = attempts + ($2 = 'processing')::integer,
-              place = case when $2 = 'processing' then 0 else place end,
-              started_at = case when $2 = 'processing' then coalesce(started_at, clock_timestamp()) else started_at end,
-              turn = case when $2 <> 'processing' then turn
+              place = case when $2 = 'processing' then started_place() else place end,
+              started_at = case when $2 = 'processing' then coalesce(started_at, clock_timestamp()) when finished_at is null then started_at end,
+              turn = case when finished_at is not null then null -- sent back into its line
+                          when $2 <> 'processing' then turn
                           else coalesce(turn, 1 + (select count(turn) from thread_operations t where t.thread_id = o.thread_id)) end,
               progress = coalesce($4, progress), result = $5, error = $6
         where id = $1`,

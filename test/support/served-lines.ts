@@ -62,7 +62,7 @@ export async function damage(url: string, statements: string): Promise<void> {
 export const startSilently = (thread: string, turn: number, nth = 1) => `
   update thread_operations
      set status = 'processing', turn = ${turn}, attempts = 1, claimed_by = 'd1', provider = 'responses', ready_at = null,
-         place = 0, started_at = clock_timestamp()
+         place = started_place(), started_at = clock_timestamp()
    where id = (select id from thread_operations where thread_id = '${thread}' and turn is null
                 order by id offset ${nth - 1} limit 1);
   insert into operation_events (operation_id, thread_id, from_status, to_status, turn, attempt, actor)

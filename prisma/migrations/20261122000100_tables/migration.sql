@@ -16,7 +16,7 @@ create table threads (
   updated_at          timestamptz(6) not null default clock_timestamp(),
   constraint thread_id_has_1_to_255_characters check (length(id) between 1 and 255),
   constraint thread_provider_is_known check (provider in ('responses', 'assistants')),
-  constraint thread_on_failure_is_known check (on_failure in ('continue', 'halt', 'cancel_rest'))
+  constraint thread_on_failure_is_continue_halt_or_cancel_rest check (on_failure in ('continue', 'halt', 'cancel_rest'))
 ) with (fillfactor = 80);
 
 create sequence thread_operations_id_seq as bigint;

@@ -82,6 +82,7 @@ declare
   v_thread_provider text;
   v_closed boolean;
   v_busy boolean;
+  v_halts boolean;
   v_somebody_sleeps boolean;
 begin
   if new.thread_id is null or new.thread_id !~ '\S' or length(new.thread_id) > 255
@@ -101,11 +102,11 @@ begin
   v_xid := pg_current_xact_id();
   -- Whatever clock the client has, the database's counts.
   select nextval('thread_operations_id_seq'), currval('thread_operations_id_seq'), 'pending',
-         session_actor(), clock_timestamp(), t.provider, t.closed_at is not null,
+         session_actor(), clock_timestamp(), t.provider, t.closed_at is not null, t.on_failure is not distinct from 'halt',
          (select o.place from thread_operations o
            where o.thread_id = new.thread_id and o.finished_at is null order by o.place limit 1) is not null,
          exists (select from dispatchers d where d.asleep)
-    into new.id, new.place, new.status, new.created_by, new.created_at, v_thread_provider, v_closed, v_busy,
+    into new.id, new.place, new.status, new.created_by, new.created_at, v_thread_provider, v_closed, v_halts, v_busy,
          v_somebody_sleeps
     from (values (new.thread_id)) as line (thread_id)
     left join threads t on t.id = line.thread_id;
@@ -117,6 +118,9 @@ begin
   end if;
   new.updated_at := new.created_at;
   if not v_busy then
+    if v_halts and line_is_halted(new.thread_id) then
+      return new; -- waits unmarked until an operator says how the line goes on
+    end if;
     new.provider := provider_of(new.thread_id, new.operation, new.data, v_thread_provider);
     new.head_since := new.created_at;
     new.ready_at := new.created_at;

@@ -13,7 +13,9 @@ begin
     raise check_violation using
       constraint = 'final_operation_is_frozen',
       message = format('operation %s is %s, and what is final stays as it is', p_old.id, p_old.status),
-      hint = 'Insert a new operation instead.';
+      hint = case when p_old.status in ('failed', 'cancelled') then
+        format('To have it served again: SELECT retry_operation(%s, ''head''), or ''tail'' for the end of its line.', p_old.id)
+        else 'Insert a new operation instead.' end;
   end if;
   select changed.key into v_column
     from jsonb_each(to_jsonb(p_new)) as changed
@@ -80,6 +82,9 @@ begin
        when 'pending' then new.status in ('pending', 'processing', 'cancelled')
        when 'processing' then new.status in ('processing', 'pending', 'requires_action', 'completed', 'failed', 'cancelled')
        when 'requires_action' then new.status in ('requires_action', 'processing', 'completed', 'failed', 'cancelled')
+       -- retry_operation: it joins its line anew.
+       when 'failed' then new.status = 'pending' and new.turn is null
+       when 'cancelled' then new.status = 'pending' and new.turn is null
        else false end
      and (new.finished_at is not null) = (new.status in ('completed', 'failed', 'cancelled'))
      and (new.claimed_by is not null) = (new.status in ('processing', 'requires_action'))

@@ -15,7 +15,8 @@ language sql stable as $$
        order by o.place limit 1) as head on true
 $$;
 
--- Marks these operations as heads, except what somebody's transaction holds; the sweep comes back for it.
+-- Marks these operations as heads, except in lines that are halted and what somebody's transaction
+-- holds; the sweep comes back for it.
 create function mark_heads(p_ids bigint[]) returns integer language plpgsql as $$
 declare
   v_marked integer;
@@ -23,10 +24,13 @@ begin
   update thread_operations o
      set head_since = coalesce(o.head_since, clock_timestamp()),
          ready_at = clock_timestamp(),
-         provider = provider_of(o.thread_id, o.operation, o.data, (select t.provider from threads t where t.id = o.thread_id))
-   where o.id = any (array(
-           select l.id from thread_operations l
-            where l.id = any (p_ids) and l.status = 'pending' and l.ready_at is null for update skip locked));
+         provider = provider_of(o.thread_id, o.operation, o.data, head.provider)
+    from (select l.id, t.provider from thread_operations l
+            left join threads t on t.id = l.thread_id
+           where l.id = any (p_ids) and l.status = 'pending' and l.ready_at is null
+             and (t.on_failure is distinct from 'halt' or not line_is_halted(l.thread_id))
+             for update of l skip locked) as head
+   where o.id = head.id;
   get diagnostics v_marked = row_count;
   return v_marked;
 end $$;

@@ -1,17 +1,27 @@
 -- Claiming: the oldest ready heads, each only if it is the first of its line at that moment.
 
+-- The place of every started operation: before all who wait, also those that were sent to the head. A
+-- number that JavaScript can hold.
+create function started_place() returns bigint language sql immutable parallel safe as $$ select -9000000000000000 $$;
+
 -- The thread of an operation appears with its first start, not with the INSERT: there it would be a lock.
+-- A row that a caller has written before, to say what happens after a failure, gets its provider now.
 create function create_missing_threads(p_ids bigint[], p_default_provider text) returns void language sql as $$
   insert into threads (id, provider, provider_thread_id)
-  select o.thread_id, coalesce(nullif(o.provider, ''), p_default_provider),
+  select distinct on (o.thread_id) o.thread_id, coalesce(nullif(o.provider, ''), p_default_provider),
          case when provider_of(o.thread_id, '', '{}', null) <> '' then o.thread_id end
     from thread_operations o
-   where o.id = any (p_ids) and not exists (select from threads t where t.id = o.thread_id)
-      on conflict (id) do nothing
+   where o.id = any (p_ids) and not exists (select from threads t where t.id = o.thread_id and t.provider is not null)
+   order by o.thread_id, o.place
+      on conflict (id) do update
+         set provider = excluded.provider,
+             provider_thread_id = coalesce(threads.provider_thread_id, excluded.provider_thread_id)
+       where threads.provider is null
 $$;
 
 -- Starts these operations, which the caller found next in their lines. Looks again, with a new snapshot,
--- whether each is still the first of its line: what was locked may have been overtaken meanwhile.
+-- whether each is still the first of its line: what was locked may have been overtaken meanwhile. After
+-- a failure, whether the line goes on is decided here and nowhere else.
 create function start_operations(p_dispatcher text, p_ids bigint[], p_default_provider text) returns text[]
 language plpgsql as $$
 declare
@@ -20,7 +30,7 @@ begin
   with started as (
     update thread_operations o
        set status = 'processing',
-           place = 0, -- a started operation stays first, whoever commits an earlier place now
+           place = started_place(), -- a started operation stays first, whoever commits an earlier place now
            claimed_by = p_dispatcher,
            attempts = o.attempts + 1,
            ready_at = null,
@@ -35,6 +45,7 @@ begin
        and o.status = 'pending'
        and o.id = (select f.id from thread_operations f
                     where f.thread_id = o.thread_id and f.finished_at is null order by f.place limit 1)
+       and (t.on_failure = 'continue' or may_start(o.id))
     returning o.id, o.thread_id, o.operation, o.data, o.retry, o.turn, o.attempts, o.failures, o.provider, o.intent, o.progress,
               t.provider_thread_id, t.last_item_id, clock_timestamp() as claimed_at,
               extract(epoch from clock_timestamp() - (o.intent ->> 'at')::timestamptz) * 1000 as intent_age_ms
@@ -72,7 +83,7 @@ declare
   v_found bigint[];
   v_oldest timestamptz;
   v_id bigint;
-  v_stale text[];
+  v_threads text[];
   v_patience text;
 begin
   floors := p_floors;
@@ -118,19 +129,19 @@ begin
   met := cardinality(v_heads);
 
   if coalesce(cardinality(claimed), 0) < met then
-    -- Marks on operations that are not the first of their line (two overlapping inserts both saw an
-    -- empty one): take them off, and make sure that the first has its own.
-    with stale as (
-      update thread_operations o set ready_at = null
-       where o.id = any (array(select l.id from thread_operations l where l.id = any (v_heads) for update skip locked))
-         and o.status = 'pending' and o.ready_at is not null
-         and o.id <> (select f.id from thread_operations f
-                       where f.thread_id = o.thread_id and f.finished_at is null order by f.place limit 1)
-      returning o.thread_id
-    )
-    select array_agg(distinct s.thread_id) into v_stale from stale s;
-    if v_stale is not null then
-      perform mark_heads((next_in_line(v_stale)).waiting);
+    -- Marks that lead to nobody who may be served: on operations that a failure before them cancels; in
+    -- halted lines; and on those that are not the first (two overlapping inserts both saw an empty line).
+    -- They come off, and the first of each line gets its own.
+    v_threads := array(select distinct o.thread_id from thread_operations o where o.id = any (v_heads));
+    perform cancel_rest(v_threads);
+    update thread_operations o set ready_at = null
+     where o.id = any (array(select l.id from thread_operations l where l.id = any (v_heads) for update skip locked))
+       and o.status = 'pending' and o.ready_at is not null
+       and (o.id <> (select f.id from thread_operations f
+                      where f.thread_id = o.thread_id and f.finished_at is null order by f.place limit 1)
+            or line_is_halted(o.thread_id));
+    if mark_heads((next_in_line(v_threads)).waiting) > 0 then
+      perform wake_dispatchers();
     end if;
   end if;
 end $$;

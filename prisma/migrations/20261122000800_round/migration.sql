@@ -45,6 +45,9 @@ begin
 
   if p_ids <> '{}' then
     late := settle_operations(p_dispatcher, p_ids, p_outcomes);
+    if jsonb_path_exists(p_outcomes, '$.*.status ? (@ == "failed")') then
+      perform cancel_rest(p_threads);
+    end if;
   end if;
   if p_free > 0 then
     priorities := coalesce(p_priorities, head_priorities(p_providers));

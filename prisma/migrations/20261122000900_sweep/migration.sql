@@ -40,7 +40,7 @@ begin
                       select (select f.id from thread_operations f
                                where f.thread_id = line.thread_id and f.finished_at is null order by f.place limit 1)
                         from unnest(v_threads) as line (thread_id)))
-                and h.ready_at > clock_timestamp() + interval '1 second'
+                and h.ready_at > clock_timestamp() + interval '1 second' and h.ready_at <> never()
                 and (h.attempts = 0 or h.updated_at > clock_timestamp() + interval '1 second')
                 for update skip locked))
     returning 1

@@ -20,6 +20,7 @@ begin
     perform set_config('inturn.actor', v_note.claimed_by, true);
     if settle_operations(v_note.claimed_by, array[v_note.operation_id],
                          jsonb_build_object(v_note.operation_id, v_note.outcome)) = 0 then
+      perform cancel_rest(array[v_thread]);
       perform mark_heads((next_in_line(array[v_thread])).waiting);
       perform notify_waiters(array[v_note.operation_id]);
       v_count := v_count + 1;

@@ -4,6 +4,8 @@ create view thread_states as
 select thread.thread_id,
        case when t.closed_at is not null then 'closed'
             when active.status = 'requires_action' then 'requires_action'
+            when line.is_held then 'held'
+            when failure.on_failure = 'halt' then 'halted'
             when active.id is not null or line.waiting > 0 then 'active'
             else 'idle' end as state,
        line.waiting,
@@ -24,8 +26,9 @@ select thread.thread_id,
   left join thread_operations active
     on active.thread_id = thread.thread_id and active.status in ('processing', 'requires_action')
  cross join lateral (
-   select count(*) as waiting from thread_operations o
+   select count(*) as waiting, bool_or(o.ready_at = never()) as is_held from thread_operations o
     where o.thread_id = thread.thread_id and o.finished_at is null and o.status = 'pending') as line
+  left join lateral unresumed_failure(t.id) as failure on true
   left join lateral (
    select o.progress, o.result, o.status, o.finished_at from thread_operations o
     where o.thread_id = thread.thread_id and o.turn is not null and o.progress ? 'run_id'
@@ -40,9 +43,11 @@ select o.id, o.thread_id, o.operation, o.priority,
        case
          when active.id is not null then format('behind operation %s, %s since %s', active.id, active.status,
                                                 date_trunc('second', active.started_at))
-         when o.id <> (select f.id from thread_operations f
-                        where f.thread_id = o.thread_id and f.finished_at is null order by f.place limit 1)
-           then 'behind the operations before it'
+         when failure.on_failure = 'halt'
+           then format('halted since operation %s failed: resume_thread or retry_operation', failure.operation_id)
+         when o.id <> first.id and first.ready_at = never() then format('behind operation %s, which is held for an operator', first.id)
+         when o.id <> first.id then 'behind the operations before it'
+         when o.ready_at = never() then 'held for an operator: ' || coalesce(o.error ->> 'code', 'resume_thread')
          when o.ready_at is null then 'its turn: the next sweep marks it'
          when o.ready_at > clock_timestamp() then format('attempt %s is due at %s%s', o.attempts + 1,
                                                          date_trunc('second', o.ready_at), ' (' || (o.error ->> 'code') || ')')
@@ -61,6 +66,10 @@ select o.id, o.thread_id, o.operation, o.priority,
    select format('; a key of its provider rests (%s)', l.reason) as told from lanes l
     where o.provider in ('', l.provider) and l.model = '' and l.paused_until > clock_timestamp()
     order by l.paused_until desc limit 1) as resting_key on true
+  left join lateral unresumed_failure(o.thread_id) as failure on true
+ cross join lateral (
+   select f.id, f.ready_at from thread_operations f
+    where f.thread_id = o.thread_id and f.finished_at is null order by f.place limit 1) as first
  where o.finished_at is null and o.status = 'pending';
 
 create view thread_timeline as
@@ -73,6 +82,9 @@ select story.thread_id, story.at, story.operation_id, o.operation, coalesce(stor
     union all
     select e.thread_id, e.at, e.operation_id, e.turn,
            case
+             when e.to_status = e.from_status then 'was resumed'
+             when e.to_status = 'pending' and e.from_status in ('failed', 'cancelled') then 'went back into the line'
+             when e.to_status = 'pending' and e.retry_at = never() then 'is held for an operator'
              when e.to_status = 'processing' and e.from_status = 'requires_action' then 'went on'
              when e.to_status = 'processing' and e.attempt = 1 then 'started'
              when e.to_status = 'processing' then 'started again'
@@ -84,3 +96,23 @@ select story.thread_id, story.at, story.operation_id, o.operation, coalesce(stor
       from operation_events e) as story
   left join thread_operations o on o.id = story.operation_id
  order by story.at, story.operation_id, story.nth;
+
+-- A claim begins with the step from pending to processing and ends with the first one that leaves it.
+create view dead_letters as
+select o.id, o.thread_id, o.operation, o.turn, o.finished_at as failed_at, o.error ->> 'code' as code, o.error,
+       story.attempts
+  from thread_operations o
+  left join lateral (
+   select jsonb_agg(jsonb_build_object(
+            'attempt', began.attempt, 'turn', began.turn, 'dispatcher', began.actor, 'started_at', began.at,
+            'ended_at', ended.at, 'status', ended.to_status, 'code', ended.code, 'detail', ended.detail,
+            'run_id', ended.run_id) order by began.id) as attempts
+     from operation_events began
+     left join lateral (
+       select e.at, e.to_status, e.code, e.detail, e.run_id from operation_events e
+        where e.thread_id = began.thread_id and e.operation_id = began.operation_id and e.id > began.id
+          and e.from_status in ('processing', 'requires_action') and e.to_status not in ('processing', 'requires_action')
+        order by e.id limit 1) as ended on true
+    where began.thread_id = o.thread_id and began.operation_id = o.id
+      and began.from_status = 'pending' and began.to_status = 'processing') as story on true
+ where o.status = 'failed';

@@ -4,6 +4,8 @@ import { final, type Invariant, ofThread } from './invariant.ts'
 const legal = Object.entries(transitions)
   .flatMap(([from, next]) => next.map((to) => `('${from}', '${to}')`))
   .join(', ')
+/** A held operation that is served again, and one that failed whose line goes on. */
+const resumed = `('pending', 'pending'), ('failed', 'failed')`
 const advice =
   'The ledger was rewritten, or rows were changed with its trigger off. It is never repaired: it would no longer be one.'
 
@@ -12,13 +14,13 @@ export const ledgerInvariants: Invariant[] = [
   {
     name: 'ledger_is_connected',
     promise:
-      'The events of an operation go from pending, each from where the last one ended, by legal steps.',
+      'The events of an operation go from pending, each from where the last one ended, by legal steps or by none where an operator resumed it.',
     sql: `
 select e.operation_id as id, e.thread_id as thread,
        format('event %s goes from %s to %s, after %s', e.id, e.from_status, e.to_status, e.was) as detail
   from (select e.*, coalesce(lag(e.to_status) over (partition by e.thread_id, e.operation_id order by e.id), 'pending') as was
           from operation_events e where ${ofThread('e')}) as e
- where e.from_status <> e.was or (e.from_status, e.to_status) not in (${legal})`,
+ where e.from_status <> e.was or (e.from_status, e.to_status) not in (${legal}, ${resumed})`,
     advice,
   },
   {

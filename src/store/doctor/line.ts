@@ -1,4 +1,4 @@
-import { active, type Invariant, ofThread } from './invariant.ts'
+import { active, type Invariant, ofThread, wasSentBack } from './invariant.ts'
 import { markHeads, takeMarksOff } from './repairs.ts'
 
 /** Who is the first of a line, and nobody else is served. */
@@ -17,7 +17,7 @@ select min(o.id) as id, o.thread_id as thread,
   },
   {
     name: 'first_is_marked',
-    promise: 'The first of every line is served or marked as the head.',
+    promise: 'The first of every line that is not halted is served or marked as the head.',
     // A loose index scan over the threads that wait, never over their backlogs.
     sql: `
 with recursive line (thread_id) as (
@@ -33,7 +33,7 @@ select first.id, first.thread_id as thread, 'first of its line, pending and not 
  cross join lateral (
    select o.* from thread_operations o
     where o.thread_id = line.thread_id and o.finished_at is null order by o.place limit 1) as first
- where first.status = 'pending' and first.ready_at is null`,
+ where first.status = 'pending' and first.ready_at is null and not line_is_halted(first.thread_id)`,
     momentary: true,
     advice:
       'Any running dispatcher marks it, unless somebody’s open transaction holds the row (see pg_stat_activity).',
@@ -61,13 +61,15 @@ select m.id, m.thread_id as thread,
   },
   {
     name: 'place_is_kept',
-    promise: 'Who was started stands before all others, who was not stands where he joined.',
+    promise:
+      'Who was started stands before all others, who was not stands where he joined or was sent back to.',
     sql: `
 select o.id, o.thread_id as thread,
        format('%s, but its place is %s', case when o.turn is null then 'never started' else 'started' end, o.place) as detail
   from thread_operations o
  where o.finished_at is null and ${ofThread('o')}
-   and case when o.turn is null then o.place < o.id else o.place <> 0 end`,
+   and case when o.turn is not null then o.place <> started_place()
+            else o.place <> o.id and not ((o.place < 0 or o.place > o.id) and o.place > started_place() and ${wasSentBack('o')}) end`,
     advice: 'Somebody wrote this column past the guard. Find out who before it is set right.',
   },
   {

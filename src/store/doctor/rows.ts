@@ -1,7 +1,9 @@
 import { providerNames } from '../../model/thread.ts'
-import { active, final, type Invariant, ofThread } from './invariant.ts'
+import { active, final, type Invariant, ofThread, wasSentBack } from './invariant.ts'
 
 const providers = providerNames.map((name) => `'${name}'`).join(', ')
+/** Who was sent back keeps the number of its attempts. */
+const claimsWithoutTurn = `(o.turn is null and o.attempts > 0 and not ${wasSentBack('o')} or o.turn is not null and o.attempts = 0)`
 const pastTheGuard = 'Somebody wrote this row past the guard. Find out who before it is set right.'
 
 /** What a row must hold, by how far it has come. */
@@ -21,7 +23,7 @@ select o.id, o.thread_id as thread, o.status || ': ' || concat_ws(', ',
          case when o.status <> 'pending' and o.ready_at is not null then 'ready_at is set' end,
          case when o.status in ('processing', 'requires_action', 'completed', 'failed') and o.turn is null
               then 'turn is null' end,
-         case when (o.turn is null) <> (o.started_at is null) or (o.turn is null) <> (o.attempts = 0)
+         case when (o.turn is null) <> (o.started_at is null) or ${claimsWithoutTurn}
               then format('turn %s, started_at %s, attempts %s', o.turn, o.started_at, o.attempts) end) as detail
   from thread_operations o
  where ${ofThread('o')}
@@ -30,7 +32,7 @@ select o.id, o.thread_id as thread, o.status || ': ' || concat_ws(', ',
      or (o.status <> 'pending' and o.ready_at is not null)
      or (o.status not in ('pending', 'cancelled') and o.turn is null)
      or (o.turn is null) <> (o.started_at is null)
-     or (o.turn is null) <> (o.attempts = 0))`,
+     or ${claimsWithoutTurn})`,
     advice: pastTheGuard,
   },
   {

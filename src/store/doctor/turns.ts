@@ -1,20 +1,23 @@
-import { type Invariant, ofThread } from './invariant.ts'
+import { type Invariant, ofThread, wasSentBack } from './invariant.ts'
 
 /** Turns, and that they are the order in which things happened. */
 export const turnInvariants: Invariant[] = [
   {
     name: 'turns_are_dense',
-    promise: 'The turns of a thread are 1, 2, 3 … without a gap and none twice.',
-    // Up to last_turn there may be gaps: operations that were deleted.
+    promise: 'The turns of a thread are 1, 2, 3 … without a gap, and none was ever given twice.',
+    // The turns of operations that were deleted or went back into the line are in the ledger alone.
     sql: `
-select o.id, o.thread_id as thread,
-       format('turn %s comes after turn %s', o.turn, coalesce(o.before, t.last_turn, 0)) as detail
-  from (select o.id, o.thread_id, o.turn,
-               lag(o.turn) over (partition by o.thread_id order by o.turn) as before
-          from thread_operations o where o.turn is not null and ${ofThread('o')}) as o
-  left join threads t on t.id = o.thread_id
- where o.turn = o.before or o.turn < 1
-    or (o.turn <> coalesce(o.before, 0) + 1 and o.turn > coalesce(t.last_turn, 0) + 1)`,
+select t.id, t.thread_id as thread,
+       case when t.operations > 1 then format('turn %s was given to %s operations', t.turn, t.operations)
+            else format('turn %s comes after turn %s', t.turn, coalesce(t.before, 0)) end as detail
+  from (select min(given.id) as id, given.thread_id, given.turn, count(distinct given.id) as operations,
+               lag(given.turn) over (partition by given.thread_id order by given.turn) as before
+          from (select o.id, o.thread_id, o.turn from thread_operations o where ${ofThread('o')}
+                union all
+                select e.operation_id, e.thread_id, e.turn from operation_events e where ${ofThread('e')}) as given
+         where given.turn is not null
+         group by given.thread_id, given.turn) as t
+ where t.operations > 1 or t.turn <> coalesce(t.before, 0) + 1`,
     advice:
       'Rows were deleted past the triggers, or threads.last_turn was written over. Harmless for what comes: the next turn is the highest plus one.',
   },
@@ -51,18 +54,19 @@ select o.id, o.thread_id as thread,
   {
     name: 'who_was_the_head_was_not_passed',
     promise: 'Nobody who came later is started before an operation that others knew as the head.',
-    // head_since = created_at: it marked itself, which says nothing about when others could see it.
+    // head_since = created_at: it marked itself, which says nothing about when others could see it. What
+    // an operator sent back into the line stands where he put it.
     sql: `
 with passed as (
   select o.* from (
     select o.id, o.thread_id, o.turn, o.created_at, o.head_since, o.finished_at,
            max(o.id) over (partition by o.thread_id order by o.turn rows between unbounded preceding and 1 preceding) as highest
       from thread_operations o where o.turn is not null and ${ofThread('o')}) as o
-   where o.highest > o.id and o.head_since > o.created_at
+   where o.highest > o.id and o.head_since > o.created_at and not ${wasSentBack('o')}
   union all
   select o.id, o.thread_id, null, o.created_at, o.head_since, o.finished_at, null
     from thread_operations o
-   where o.turn is null and o.head_since > o.created_at and ${ofThread('o')}
+   where o.turn is null and o.head_since > o.created_at and ${ofThread('o')} and not ${wasSentBack('o')}
 )
 select distinct on (p.id) p.id, p.thread_id as thread,
        format('head since %s, but operation %s was started at %s', p.head_since, later.id, later.started_at) as detail
@@ -71,6 +75,7 @@ select distinct on (p.id) p.id, p.thread_id as thread,
     on later.thread_id = p.thread_id and later.id > p.id and later.started_at > p.head_since
    and (p.turn is null or later.turn < p.turn)
    and (p.finished_at is null or p.finished_at > later.started_at)
+   and not ${wasSentBack('later')}
  order by p.id, later.started_at`,
     advice: 'The promise of the order is broken: this is a defect of inturn, please report it.',
   },

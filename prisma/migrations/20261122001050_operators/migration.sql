@@ -1,0 +1,133 @@
+-- What an operator does after a failure: let a line go on, or have an operation served again. They wait
+-- two seconds at most for somebody's open transaction, and say so then. Both lock the operation first and
+-- its thread last, as a DELETE of the operation does.
+
+-- Says what holds up an operator, instead of PostgreSQL's words.
+create function refuse_locked(p_what text) returns void language plpgsql as $$
+begin
+  raise lock_not_available using
+    constraint = 'nobody_holds_the_row',
+    message = format('%s is held by somebody''s open transaction, and nothing was changed', p_what),
+    hint = 'Try again. If it stays so, look for the oldest xact_start in pg_stat_activity.';
+end $$;
+
+-- Lets a line go on that waits for an operator: an operation that is held is served again at once, a
+-- halted line goes on behind the failed operation. Returns which operation it was about, and whether it
+-- was `held` or `halted`. To an operation that is held because the outcome of its call is unknown, it
+-- says that the call took no effect, so that it is sent again where nothing is found of it.
+create function resume_thread(p_thread_id text, out operation_id bigint, out was text)
+language plpgsql security definer
+  set search_path from current set inturn.line = 'on' set lock_timeout = '2s'
+  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
+as $$
+declare
+  v_turn bigint;
+begin
+  perform set_config('inturn.actor', session_actor(), true);
+  select o.id, 'held' into operation_id, was
+    from thread_operations o
+   where o.id = (select f.id from thread_operations f
+                  where f.thread_id = p_thread_id and f.finished_at is null order by f.place limit 1)
+     and o.ready_at = never() for update;
+  if found then
+    update thread_operations o
+       set ready_at = clock_timestamp(),
+           intent = case when o.error ->> 'code' = 'outcome_unknown' then o.intent || '{"resend": true}' else o.intent end
+     where o.id = operation_id;
+    perform wake_dispatchers();
+  else
+    select failure.operation_id, 'halted' into operation_id, was
+      from unresumed_failure(p_thread_id) as failure where failure.on_failure = 'halt';
+    perform from thread_operations o where o.id = operation_id for update;
+    -- Once more, now that nobody else can resume the line or send the operation back.
+    select failure.turn into v_turn
+      from unresumed_failure(p_thread_id) as failure
+     where failure.on_failure = 'halt' and failure.operation_id = resume_thread.operation_id;
+    if not found then
+      raise check_violation using
+        constraint = 'thread_waits_for_an_operator',
+        message = format('thread %s is neither halted nor is an operation of it held', p_thread_id),
+        hint = 'Those that wait for you: SELECT * FROM thread_states WHERE state IN (''halted'', ''held'');';
+    end if;
+    update threads t set resumed_turn = v_turn where t.id = p_thread_id; -- its trigger marks the head
+  end if;
+  -- The status stays, so no trigger records it.
+  insert into operation_events (operation_id, thread_id, from_status, to_status, turn, attempt, actor, run_id)
+  select o.id, o.thread_id, o.status, o.status, o.turn, o.attempts, session_actor(), o.progress ->> 'run_id'
+    from thread_operations o where o.id = operation_id;
+exception when lock_not_available or deadlock_detected then
+  perform refuse_locked(format('thread %s', p_thread_id));
+end $$;
+
+-- Sends a failed or cancelled operation back into its line, to the `head` (before all who wait, behind
+-- whoever was started) or the `tail`; the only way back from a final status. It draws a new turn when it
+-- starts; its attempts count on, and what is known of it at the provider is kept, so that no message is
+-- added twice: a run that has ended is not followed but replaced. Returns its thread and place.
+create function retry_operation(p_id bigint, p_at text, out thread_id text, out place bigint)
+language plpgsql security definer
+  set search_path from current set inturn.line = 'on' set lock_timeout = '2s'
+  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
+as $$
+#variable_conflict use_column
+declare
+  v_old thread_operations;
+begin
+  if p_at is null or p_at not in ('head', 'tail') then
+    raise check_violation using
+      constraint = 'place_is_head_or_tail',
+      message = format('an operation goes back to the head or the tail of its line, not to %L', p_at),
+      hint = format('Write SELECT retry_operation(%s, ''head''), or ''tail''.', p_id);
+  end if;
+  perform set_config('inturn.actor', session_actor(), true);
+  select * into v_old from thread_operations o where o.id = p_id for update;
+  if not found then
+    raise check_violation using
+      constraint = 'operation_exists',
+      message = format('there is no operation %s', p_id),
+      hint = 'The failed ones: SELECT id, thread_id, failed_at, code FROM dead_letters;';
+  end if;
+  if v_old.status not in ('failed', 'cancelled') then
+    raise check_violation using
+      constraint = 'only_failed_and_cancelled_go_back',
+      message = format('operation %s is %s: only what failed or was cancelled goes back into its line', p_id, v_old.status),
+      hint = case when v_old.status = 'completed' then 'To have the same done once more, insert a new operation.'
+                  when v_old.ready_at = never() then format('It is held: SELECT resume_thread(%L) has it served now.', v_old.thread_id)
+                  else 'It is in its line already, and is served in its turn.' end;
+  end if;
+  if exists (select from threads t where t.id = v_old.thread_id and t.closed_at is not null) then
+    raise check_violation using
+      constraint = 'thread_is_open',
+      message = format('thread %s is closed and takes no more operations', v_old.thread_id),
+      hint = 'Ask whoever closed the thread (threads.closed_at) to open it again.';
+  end if;
+
+  thread_id := v_old.thread_id;
+  place := nextval('thread_operations_id_seq');
+  if p_at = 'head' then
+    place := -place; -- the later, the further ahead; whoever is started stands before that
+  end if;
+  -- Its turn leaves with it, and is never given again.
+  if v_old.turn is not null then
+    insert into threads (id, last_turn) values (v_old.thread_id, v_old.turn)
+        on conflict (id) do update set last_turn = excluded.last_turn where threads.last_turn < excluded.last_turn;
+  end if;
+  update thread_operations o
+     set status = 'pending', place = retry_operation.place, turn = null, provider = '', head_since = null, ready_at = null,
+         failures = 0, started_at = null, finished_at = null, result = null, error = null,
+         progress = case when o.progress ? 'run_id' then
+             o.progress - 'run_id' - 'foreign_run' || jsonb_build_object('failed_run_ids',
+               coalesce(o.progress -> 'failed_run_ids', '[]') - (o.progress ->> 'run_id') || (o.progress -> 'run_id'))
+           else o.progress - 'foreign_run' end
+   where o.id = p_id;
+  -- Who was the head until now loses his mark, unless somebody's transaction holds him: then a claim sees to it.
+  update thread_operations o set ready_at = null
+   where o.id = (select l.id from thread_operations l
+                  where l.id = (select s.id from thread_operations s
+                                 where s.thread_id = v_old.thread_id and s.finished_at is null order by s.place offset 1 limit 1)
+                    and l.status = 'pending' and l.ready_at is not null and l.turn is null for update skip locked);
+  if mark_heads((next_in_line(array[v_old.thread_id])).waiting) > 0 then
+    perform wake_dispatchers();
+  end if;
+exception when lock_not_available or deadlock_detected then
+  perform refuse_locked(format('operation %s or its thread', p_id));
+end $$;
