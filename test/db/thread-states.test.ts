@@ -75,6 +75,26 @@ describe('thread_states', () => {
     expect(await stateOf(pool, 'followed')).toMatchObject({ state: 'closed' })
   })
 
+  test('tells who waits for an operator: held, and halted also when nothing waits', async ({
+    pool,
+  }) => {
+    await pool.query(`insert into threads (id, on_failure) values ('operated', 'halt')`)
+    expect(await stateOf(pool, 'operated')).toMatchObject({ state: 'idle', provider: null })
+    const { id } = await insertRow(pool, { thread_id: 'operated' })
+    await moveTo(pool, id, 'processing')
+    await moveTo(pool, id, 'pending', { ready_at: '9999-01-01T00:00:00Z' })
+    expect(await stateOf(pool, 'operated')).toMatchObject({ state: 'held', waiting: 1 })
+    await moveTo(pool, id, 'processing')
+    await moveTo(pool, id, 'failed')
+    expect(await stateOf(pool, 'operated')).toMatchObject({ state: 'halted', waiting: 0 })
+    await insertRow(pool, { thread_id: 'operated' })
+    expect(await stateOf(pool, 'operated')).toMatchObject({ state: 'halted', waiting: 1 })
+    for (const policy of ['cancel_rest', 'continue']) {
+      await pool.query(`update threads set on_failure = $1 where id = 'operated'`, [policy])
+      expect(await stateOf(pool, 'operated')).toMatchObject({ state: 'active', waiting: 1 })
+    }
+  })
+
   test('shows the run of the highest turn, and none of operations without a run', async ({
     pool,
   }) => {

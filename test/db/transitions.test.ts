@@ -58,6 +58,24 @@ describe('the guard and src/model/operation.ts have the same transitions:', () =
   })
 })
 
+test.for(['failed', 'cancelled'] as const)(
+  'what is %s goes back to pending only without its turn, which is what retry_operation does',
+  async (status, { pool }) => {
+    const { id } = await insertRow(pool, { thread_id: `back from ${status}` })
+    await moveTo(pool, id, 'processing')
+    await moveTo(pool, id, status)
+    const keepingItsTurn = asLine(pool, (client) =>
+      client.query(
+        `update thread_operations set status = 'pending', finished_at = null where id = $1`,
+        [id],
+      ),
+    )
+    expect(await refusal(keepingItsTurn)).toMatchObject({ constraint: 'transition_is_legal' })
+    await pool.query(`select retry_operation($1, 'tail')`, [id])
+    expect(await readRow(pool, id)).toMatchObject({ status: 'pending', turn: null })
+  },
+)
+
 const activeStatuses = ['processing', 'requires_action'] as const
 
 describe('what goes with a status is kept to, whoever writes:', () => {

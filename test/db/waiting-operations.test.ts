@@ -95,6 +95,30 @@ describe('waiting_operations', () => {
     await pool.query('delete from lanes')
   })
 
+  test('says that an operator must decide, and about which operation', async ({ pool }) => {
+    const { id } = await insertRow(pool, { thread_id: 'held' })
+    await insertRow(pool, { thread_id: 'held' })
+    await moveTo(pool, id, 'processing')
+    await moveTo(pool, id, 'pending', {
+      error: { code: 'outcome_unknown' },
+      ready_at: '9999-01-01T00:00:00Z',
+    })
+    const reasons = async (thread: string) =>
+      (await waiting(pool, thread)).map(({ waits_for }) => waits_for)
+    expect(await reasons('held')).toEqual([
+      'held for an operator: outcome_unknown',
+      `behind operation ${id}, which is held for an operator`,
+    ])
+
+    await pool.query(`insert into threads (id, on_failure) values ('halted', 'halt')`)
+    const { id: failed } = await insertRow(pool, { thread_id: 'halted' })
+    await moveTo(pool, failed, 'processing')
+    await moveTo(pool, failed, 'failed')
+    for (let i = 0; i < 2; i++) await insertRow(pool, { thread_id: 'halted' })
+    const halted = `halted since operation ${failed} failed: resume_thread or retry_operation`
+    expect(await reasons('halted')).toEqual([halted, halted])
+  })
+
   test('shows nothing that is active or final', async ({ pool }) => {
     const { id } = await insertRow(pool, { thread_id: 'gone' })
     await moveTo(pool, id, 'processing')

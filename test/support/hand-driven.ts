@@ -10,6 +10,13 @@ import { type Announcement, signOn } from '../../src/store/dispatchers.ts'
 
 export const completed: Outcome = { status: 'completed', result: {} }
 
+export const failed: Outcome = { status: 'failed', error: { code: 'no', message: 'No.' } }
+
+export const heldBecause = (code: string): Outcome => ({
+  status: 'held',
+  error: { code, message: 'An operator must look.' },
+})
+
 export const retryIn = (delayMs: number): Outcome => ({
   status: 'retry',
   error: { code: 'rate_limited', message: 'Not now.' },
