@@ -53,7 +53,7 @@ export const damages: Array<[invariant: string, ...statements: string[]]> = [
   [
     'who_was_the_head_was_not_passed',
     `insert into threads (id) values ('waiting');
-     update thread_operations set head_since = created_at + interval '1 microsecond' where ${nth('waiting', 1)};
+     update thread_operations set created_at = created_at - interval '2 hours', head_since = created_at - interval '1 hour' where ${nth('waiting', 1)};
      ${startSilently('waiting', 1, 2)} ${completeSilently('waiting', 1)}`,
   ],
   [

@@ -80,6 +80,30 @@ describe('what is right', () => {
     await expectHealthy(pool, { ...atOnce, without: ['results_are_there'] })
   })
 
+  test('is a start that had looked at the line just before another became its head', async ({
+    url,
+    pool,
+    connected,
+  }) => {
+    const dispatcher = await HandDriven.signOn(await connected())
+    const { id } = await insertRow(pool, { thread_id: 'overlap' })
+    await insertRow(pool, { thread_id: 'overlap' })
+    await damage(url, `update thread_operations set ready_at = null where id = ${id}`)
+    await damage(
+      url,
+      `update thread_operations set place = -id, head_since = null where id <> ${id}`,
+    )
+    await sweepLines(pool, 'd', '', 10)
+    const later = await dispatcher.claimOnly()
+    expect(later.id).toBeGreaterThan(id)
+    await damage(
+      url,
+      `update thread_operations o set head_since = l.started_at - interval '10 milliseconds', created_at = l.started_at - interval '1 hour'
+         from thread_operations l where o.id = ${id} and l.id = ${later.id}`,
+    )
+    expect(await findBroken(pool, atOnce)).toEqual([])
+  })
+
   test('is a line whose head is marked within the grace', async ({ url, pool }) => {
     await insertRow(pool, { thread_id: 'late' })
     await damage(url, `update thread_operations set ready_at = null`)

@@ -55,7 +55,8 @@ select o.id, o.thread_id as thread,
     name: 'who_was_the_head_was_not_passed',
     promise: 'Nobody who came later is started before an operation that others knew as the head.',
     // head_since = created_at: it marked itself, which says nothing about when others could see it. What
-    // an operator sent back into the line stands where he put it.
+    // an operator sent back into the line stands where he put it. A start has looked at the line a
+    // moment before started_at: who became the head in between was not there to be seen.
     sql: `
 with passed as (
   select o.* from (
@@ -72,7 +73,7 @@ select distinct on (p.id) p.id, p.thread_id as thread,
        format('head since %s, but operation %s was started at %s', p.head_since, later.id, later.started_at) as detail
   from passed p
   join thread_operations later
-    on later.thread_id = p.thread_id and later.id > p.id and later.started_at > p.head_since
+    on later.thread_id = p.thread_id and later.id > p.id and later.started_at > p.head_since + interval '250 milliseconds'
    and (p.turn is null or later.turn < p.turn)
    and (p.finished_at is null or p.finished_at > later.started_at)
    and not ${wasSentBack('later')}
