@@ -28,8 +28,6 @@ create table dispatchers (
   providers text[] not null,
   asleep boolean default false not null,
   direct boolean default false not null,
-  grace_ms integer not null,
-  lease_ms integer not null,
   started_at timestamp(6) with time zone default clock_timestamp() not null,
   beat_at timestamp(6) with time zone default clock_timestamp() not null,
   constraint dispatchers_pkey PRIMARY KEY (id)
@@ -135,7 +133,7 @@ create table threads (
   created_at timestamp(6) with time zone default clock_timestamp() not null,
   updated_at timestamp(6) with time zone default clock_timestamp() not null,
   constraint thread_id_has_1_to_255_characters CHECK (((length(id) >= 1) AND (length(id) <= 255))),
-  constraint thread_on_failure_is_known CHECK ((on_failure = ANY (ARRAY['continue'::text, 'halt'::text, 'cancel_rest'::text]))),
+  constraint thread_on_failure_is_continue_halt_or_cancel_rest CHECK ((on_failure = ANY (ARRAY['continue'::text, 'halt'::text, 'cancel_rest'::text]))),
   constraint thread_provider_is_known CHECK ((provider = ANY (ARRAY['responses'::text, 'assistants'::text]))),
   constraint threads_pkey PRIMARY KEY (id)
 ) with (fillfactor=80);
@@ -148,6 +146,33 @@ create table unsettled_outcomes (
   noted_at timestamp(6) with time zone default clock_timestamp() not null,
   constraint unsettled_outcomes_pkey PRIMARY KEY (operation_id)
 );
+
+CREATE OR REPLACE FUNCTION public.cancel_rest(p_threads text[])
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_failure record;
+  v_ids bigint[];
+begin
+  for v_failure in
+    select t.id as thread_id, failure.operation_id, failure.failed_at
+      from threads t cross join lateral unresumed_failure(t.id) as failure
+     where t.id = any (p_threads) and t.on_failure = 'cancel_rest'
+  loop
+    v_ids := array(
+      select o.id from thread_operations o
+       where o.thread_id = v_failure.thread_id and o.finished_at is null and o.turn is null
+         and stood_in_line(o.id, o.thread_id, o.place, o.created_at, v_failure.failed_at)
+       order by o.place limit 1000 for update skip locked);
+    update thread_operations o
+       set status = 'cancelled', ready_at = null, finished_at = clock_timestamp(),
+           error = jsonb_build_object('code', 'cancelled_after_failure', 'message',
+                     format('Operation %s of this thread failed, and on_failure is cancel_rest.', v_failure.operation_id))
+     where o.id = any (v_ids);
+    perform notify_waiters(v_ids);
+  end loop;
+end $function$;
 
 CREATE OR REPLACE FUNCTION public.check_retry_policy(p_retry jsonb)
  RETURNS boolean
@@ -200,7 +225,7 @@ declare
   v_found bigint[];
   v_oldest timestamptz;
   v_id bigint;
-  v_stale text[];
+  v_threads text[];
   v_patience text;
 begin
   floors := p_floors;
@@ -246,19 +271,19 @@ begin
   met := cardinality(v_heads);
 
   if coalesce(cardinality(claimed), 0) < met then
-    -- Marks on operations that are not the first of their line (two overlapping inserts both saw an
-    -- empty one): take them off, and make sure that the first has its own.
-    with stale as (
-      update thread_operations o set ready_at = null
-       where o.id = any (array(select l.id from thread_operations l where l.id = any (v_heads) for update skip locked))
-         and o.status = 'pending' and o.ready_at is not null
-         and o.id <> (select f.id from thread_operations f
-                       where f.thread_id = o.thread_id and f.finished_at is null order by f.place limit 1)
-      returning o.thread_id
-    )
-    select array_agg(distinct s.thread_id) into v_stale from stale s;
-    if v_stale is not null then
-      perform mark_heads((next_in_line(v_stale)).waiting);
+    -- Marks that lead to nobody who may be served: on operations that a failure before them cancels; in
+    -- halted lines; and on those that are not the first (two overlapping inserts both saw an empty line).
+    -- They come off, and the first of each line gets its own.
+    v_threads := array(select distinct o.thread_id from thread_operations o where o.id = any (v_heads));
+    perform cancel_rest(v_threads);
+    update thread_operations o set ready_at = null
+     where o.id = any (array(select l.id from thread_operations l where l.id = any (v_heads) for update skip locked))
+       and o.status = 'pending' and o.ready_at is not null
+       and (o.id <> (select f.id from thread_operations f
+                      where f.thread_id = o.thread_id and f.finished_at is null order by f.place limit 1)
+            or line_is_halted(o.thread_id));
+    if mark_heads((next_in_line(v_threads)).waiting) > 0 then
+      perform wake_dispatchers();
     end if;
   end if;
 end $function$;
@@ -268,19 +293,15 @@ CREATE OR REPLACE FUNCTION public.create_missing_threads(p_ids bigint[], p_defau
  LANGUAGE sql
 AS $function$
   insert into threads (id, provider, provider_thread_id)
-  select o.thread_id, coalesce(nullif(o.provider, ''), p_default_provider),
+  select distinct on (o.thread_id) o.thread_id, coalesce(nullif(o.provider, ''), p_default_provider),
          case when provider_of(o.thread_id, '', '{}', null) <> '' then o.thread_id end
     from thread_operations o
-   where o.id = any (p_ids) and not exists (select from threads t where t.id = o.thread_id)
-      on conflict (id) do nothing
-$function$;
-
-CREATE OR REPLACE FUNCTION public.dispatcher_lock_key(p_dispatcher text)
- RETURNS bigint
- LANGUAGE sql
- IMMUTABLE
-AS $function$
-  select hashtextextended('inturn dispatcher ' || p_dispatcher, 0)
+   where o.id = any (p_ids) and not exists (select from threads t where t.id = o.thread_id and t.provider is not null)
+   order by o.thread_id, o.place
+      on conflict (id) do update
+         set provider = excluded.provider,
+             provider_thread_id = coalesce(threads.provider_thread_id, excluded.provider_thread_id)
+       where threads.provider is null
 $function$;
 
 CREATE OR REPLACE FUNCTION public.enter_lane(p_dispatcher text, p_id bigint, p_attempts integer, p_provider text, p_key text, p_model text)
@@ -391,6 +412,9 @@ begin
        when 'pending' then new.status in ('pending', 'processing', 'cancelled')
        when 'processing' then new.status in ('processing', 'pending', 'requires_action', 'completed', 'failed', 'cancelled')
        when 'requires_action' then new.status in ('requires_action', 'processing', 'completed', 'failed', 'cancelled')
+       -- retry_operation: it joins its line anew.
+       when 'failed' then new.status = 'pending' and new.turn is null
+       when 'cancelled' then new.status = 'pending' and new.turn is null
        else false end
      and (new.finished_at is not null) = (new.status in ('completed', 'failed', 'cancelled'))
      and (new.claimed_by is not null) = (new.status in ('processing', 'requires_action'))
@@ -418,7 +442,9 @@ begin
     raise check_violation using
       constraint = 'final_operation_is_frozen',
       message = format('operation %s is %s, and what is final stays as it is', p_old.id, p_old.status),
-      hint = 'Insert a new operation instead.';
+      hint = case when p_old.status in ('failed', 'cancelled') then
+        format('To have it served again: SELECT retry_operation(%s, ''head''), or ''tail'' for the end of its line.', p_old.id)
+        else 'Insert a new operation instead.' end;
   end if;
   select changed.key into v_column
     from jsonb_each(to_jsonb(p_new)) as changed
@@ -508,6 +534,7 @@ declare
   v_thread_provider text;
   v_closed boolean;
   v_busy boolean;
+  v_halts boolean;
   v_somebody_sleeps boolean;
 begin
   if new.thread_id is null or new.thread_id !~ '\S' or length(new.thread_id) > 255
@@ -527,11 +554,11 @@ begin
   v_xid := pg_current_xact_id();
   -- Whatever clock the client has, the database's counts.
   select nextval('thread_operations_id_seq'), currval('thread_operations_id_seq'), 'pending',
-         session_actor(), clock_timestamp(), t.provider, t.closed_at is not null,
+         session_actor(), clock_timestamp(), t.provider, t.closed_at is not null, t.on_failure is not distinct from 'halt',
          (select o.place from thread_operations o
            where o.thread_id = new.thread_id and o.finished_at is null order by o.place limit 1) is not null,
          exists (select from dispatchers d where d.asleep)
-    into new.id, new.place, new.status, new.created_by, new.created_at, v_thread_provider, v_closed, v_busy,
+    into new.id, new.place, new.status, new.created_by, new.created_at, v_thread_provider, v_closed, v_halts, v_busy,
          v_somebody_sleeps
     from (values (new.thread_id)) as line (thread_id)
     left join threads t on t.id = line.thread_id;
@@ -543,6 +570,9 @@ begin
   end if;
   new.updated_at := new.created_at;
   if not v_busy then
+    if v_halts and line_is_halted(new.thread_id) then
+      return new; -- waits unmarked until an operator says how the line goes on
+    end if;
     new.provider := provider_of(new.thread_id, new.operation, new.data, v_thread_provider);
     new.head_since := new.created_at;
     new.ready_at := new.created_at;
@@ -561,6 +591,23 @@ AS $function$
   select concat_ws('/', p_key, nullif(p_model, ''))
 $function$;
 
+CREATE OR REPLACE FUNCTION public.line_is_halted(p_thread_id text)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select exists (select from unresumed_failure(p_thread_id) as failure where failure.on_failure = 'halt')
+$function$;
+
+CREATE OR REPLACE FUNCTION public.living_dispatchers(p_lease interval)
+ RETURNS text[]
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select coalesce(array_agg(d.id), '{}') from dispatchers d
+   where d.beat_at > clock_timestamp() - p_lease or pg_postmaster_start_time() > clock_timestamp() - p_lease
+$function$;
+
 CREATE OR REPLACE FUNCTION public.mark_heads(p_ids bigint[])
  RETURNS integer
  LANGUAGE plpgsql
@@ -571,13 +618,28 @@ begin
   update thread_operations o
      set head_since = coalesce(o.head_since, clock_timestamp()),
          ready_at = clock_timestamp(),
-         provider = provider_of(o.thread_id, o.operation, o.data, (select t.provider from threads t where t.id = o.thread_id))
-   where o.id = any (array(
-           select l.id from thread_operations l
-            where l.id = any (p_ids) and l.status = 'pending' and l.ready_at is null for update skip locked));
+         provider = provider_of(o.thread_id, o.operation, o.data, head.provider)
+    from (select l.id, t.provider from thread_operations l
+            left join threads t on t.id = l.thread_id
+           where l.id = any (p_ids) and l.status = 'pending' and l.ready_at is null
+             and (t.on_failure is distinct from 'halt' or not line_is_halted(l.thread_id))
+             for update of l skip locked) as head
+   where o.id = head.id;
   get diagnostics v_marked = row_count;
   return v_marked;
 end $function$;
+
+CREATE OR REPLACE FUNCTION public.may_start(p_id bigint)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select not exists (
+    select from thread_operations o
+     cross join lateral unresumed_failure(o.thread_id) as failure
+     where o.id = p_id and o.turn is null
+       and (failure.on_failure = 'halt' or stood_in_line(o.id, o.thread_id, o.place, o.created_at, failure.failed_at)))
+$function$;
 
 CREATE OR REPLACE FUNCTION public.move_on_after_cancel()
  RETURNS trigger
@@ -603,6 +665,27 @@ begin
     perform wake_dispatchers();
   end if;
   perform notify_waiters(v_ids);
+  return null;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.move_on_after_change()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_sort TO 'off'
+ SET enable_incremental_sort TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+AS $function$
+begin
+  if mark_heads((next_in_line(array[new.id])).waiting) > 0 then
+    perform wake_dispatchers();
+  end if;
   return null;
 end $function$;
 
@@ -765,6 +848,17 @@ begin
   return old;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.refuse_locked(p_what text)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+begin
+  raise lock_not_available using
+    constraint = 'nobody_holds_the_row',
+    message = format('%s is held by somebody''s open transaction, and nothing was changed', p_what),
+    hint = 'Try again. If it stays so, look for the oldest xact_start in pg_stat_activity.';
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.refuse_rewriting_history()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -828,7 +922,7 @@ begin
     hint = 'Cancel what waits, then DELETE the finished rows you no longer need.';
 end $function$;
 
-CREATE OR REPLACE FUNCTION public.release_lost_operations(p_dispatcher text, p_held bigint[])
+CREATE OR REPLACE FUNCTION public.release_lost_operations(p_dispatcher text, p_lease_ms integer, p_held bigint[])
  RETURNS bigint[]
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -846,33 +940,38 @@ CREATE OR REPLACE FUNCTION public.release_lost_operations(p_dispatcher text, p_h
  SET lock_timeout TO '20ms'
 AS $function$
 declare
-  v_others text[] := array(select d.id from dispatchers d where d.id <> p_dispatcher);
+  v_lease interval := p_lease_ms * interval '1 millisecond';
+  v_alive text[] := array_remove(living_dispatchers(v_lease), p_dispatcher);
   v_lost bigint[];
   v_released bigint[];
 begin
   perform set_config('inturn.actor', p_dispatcher, true);
   v_lost := array(
     select o.id from thread_operations o
-     where o.status = 'processing' and not o.claimed_by = any (v_others)
-       -- The answer to a claim of this second may be on its way. A claim from the future is no such: the
-       -- clock was set back.
+     where o.status = 'processing' and not o.claimed_by = any (v_alive)
        and not (o.claimed_by = p_dispatcher
-                and (o.id = any (p_held)
-                     or o.updated_at between clock_timestamp() - interval '1 second' and clock_timestamp() + interval '1 second'))
+                and (o.id = any (p_held) or o.updated_at > clock_timestamp() - interval '1 second'))
        and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)
      limit 1000 for update skip locked);
   if v_lost <> '{}' then
     -- Look again, now that they are locked: one may have been released by somebody else meanwhile and
     -- claimed by a dispatcher that was not on the list before.
-    v_others := array(select d.id from dispatchers d where d.id <> p_dispatcher);
+    v_alive := array_remove(living_dispatchers(v_lease), p_dispatcher);
     with released as (
       update thread_operations o set status = 'pending', claimed_by = null, ready_at = clock_timestamp()
-       where o.id = any (v_lost) and not o.claimed_by = any (v_others)
+       where o.id = any (v_lost) and not o.claimed_by = any (v_alive)
          and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)
       returning o.id
     )
     select array_agg(r.id) into v_released from released r;
   end if;
+  -- Nobody needs to wake the dead: each NOTIFY costs an INSERT its speed.
+  update dispatchers d set asleep = false
+   where d.id = any (array(select s.id from dispatchers s
+                            where s.asleep and s.beat_at < clock_timestamp() - v_lease for update skip locked));
+  delete from dispatchers d
+   where d.beat_at < clock_timestamp() - v_lease - interval '1 day'
+     and not exists (select from thread_operations o where o.claimed_by = d.id and o.status in ('processing', 'requires_action'));
   if v_released is not null then
     perform wake_dispatchers();
   end if;
@@ -912,6 +1011,132 @@ begin
      set paused_at = null, paused_until = null, reason = null, strikes = 0, probed_at = null, updated_at = clock_timestamp()
    where l.provider = p_provider and l.key = p_key and l.model = p_model;
   return coalesce(v_rested, false);
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.resume_thread(p_thread_id text, OUT operation_id bigint, OUT was text)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET lock_timeout TO '2s'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_sort TO 'off'
+AS $function$
+declare
+  v_turn bigint;
+begin
+  perform set_config('inturn.actor', session_actor(), true);
+  select o.id, 'held' into operation_id, was
+    from thread_operations o
+   where o.id = (select f.id from thread_operations f
+                  where f.thread_id = p_thread_id and f.finished_at is null order by f.place limit 1)
+     and o.ready_at = never() for update;
+  if found then
+    update thread_operations o
+       set ready_at = clock_timestamp(),
+           intent = case when o.error ->> 'code' = 'outcome_unknown' then o.intent || '{"resend": true}' else o.intent end
+     where o.id = operation_id;
+    perform wake_dispatchers();
+  else
+    select failure.operation_id, 'halted' into operation_id, was
+      from unresumed_failure(p_thread_id) as failure where failure.on_failure = 'halt';
+    perform from thread_operations o where o.id = operation_id for update;
+    -- Once more, now that nobody else can resume the line or send the operation back.
+    select failure.turn into v_turn
+      from unresumed_failure(p_thread_id) as failure
+     where failure.on_failure = 'halt' and failure.operation_id = resume_thread.operation_id;
+    if not found then
+      raise check_violation using
+        constraint = 'thread_waits_for_an_operator',
+        message = format('thread %s is neither halted nor is an operation of it held', p_thread_id),
+        hint = 'Those that wait for you: SELECT * FROM thread_states WHERE state IN (''halted'', ''held'');';
+    end if;
+    update threads t set resumed_turn = v_turn where t.id = p_thread_id; -- its trigger marks the head
+  end if;
+  -- The status stays, so no trigger records it.
+  insert into operation_events (operation_id, thread_id, from_status, to_status, turn, attempt, actor, run_id)
+  select o.id, o.thread_id, o.status, o.status, o.turn, o.attempts, session_actor(), o.progress ->> 'run_id'
+    from thread_operations o where o.id = operation_id;
+exception when lock_not_available or deadlock_detected then
+  perform refuse_locked(format('thread %s', p_thread_id));
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.retry_operation(p_id bigint, p_at text, OUT thread_id text, OUT place bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET lock_timeout TO '2s'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_sort TO 'off'
+AS $function$
+#variable_conflict use_column
+declare
+  v_old thread_operations;
+begin
+  if p_at is null or p_at not in ('head', 'tail') then
+    raise check_violation using
+      constraint = 'place_is_head_or_tail',
+      message = format('an operation goes back to the head or the tail of its line, not to %L', p_at),
+      hint = format('Write SELECT retry_operation(%s, ''head''), or ''tail''.', p_id);
+  end if;
+  perform set_config('inturn.actor', session_actor(), true);
+  select * into v_old from thread_operations o where o.id = p_id for update;
+  if not found then
+    raise check_violation using
+      constraint = 'operation_exists',
+      message = format('there is no operation %s', p_id),
+      hint = 'The failed ones: SELECT id, thread_id, failed_at, code FROM dead_letters;';
+  end if;
+  if v_old.status not in ('failed', 'cancelled') then
+    raise check_violation using
+      constraint = 'only_failed_and_cancelled_go_back',
+      message = format('operation %s is %s: only what failed or was cancelled goes back into its line', p_id, v_old.status),
+      hint = case when v_old.status = 'completed' then 'To have the same done once more, insert a new operation.'
+                  when v_old.ready_at = never() then format('It is held: SELECT resume_thread(%L) has it served now.', v_old.thread_id)
+                  else 'It is in its line already, and is served in its turn.' end;
+  end if;
+  if exists (select from threads t where t.id = v_old.thread_id and t.closed_at is not null) then
+    raise check_violation using
+      constraint = 'thread_is_open',
+      message = format('thread %s is closed and takes no more operations', v_old.thread_id),
+      hint = 'Ask whoever closed the thread (threads.closed_at) to open it again.';
+  end if;
+
+  thread_id := v_old.thread_id;
+  place := nextval('thread_operations_id_seq');
+  if p_at = 'head' then
+    place := -place; -- the later, the further ahead; whoever is started stands before that
+  end if;
+  -- Its turn leaves with it, and is never given again.
+  if v_old.turn is not null then
+    insert into threads (id, last_turn) values (v_old.thread_id, v_old.turn)
+        on conflict (id) do update set last_turn = excluded.last_turn where threads.last_turn < excluded.last_turn;
+  end if;
+  update thread_operations o
+     set status = 'pending', place = retry_operation.place, turn = null, provider = '', head_since = null, ready_at = null,
+         intent = o.intent || '{"sent_back": true}', failures = 0, started_at = null, finished_at = null, result = null, error = null,
+         progress = jsonb_build_object('sent_back', v_old.turn) || o.progress
+           - '{run_id, run_since, answered, abandoned, stopping, foreign_run, missing, repaired}'::text[]
+           || case when o.progress ? 'run_id' then jsonb_build_object('failed_run_ids',
+                coalesce(o.progress -> 'failed_run_ids', '[]') - (o.progress ->> 'run_id') || (o.progress -> 'run_id'))
+              else '{}' end
+   where o.id = p_id;
+  -- Who was the head until now loses his mark, unless somebody's transaction holds him: then a claim sees to it.
+  update thread_operations o set ready_at = null
+   where o.id = (select l.id from thread_operations l
+                  where l.id = (select s.id from thread_operations s
+                                 where s.thread_id = v_old.thread_id and s.finished_at is null order by s.place offset 1 limit 1)
+                    and l.status = 'pending' and l.ready_at is not null and l.turn is null for update skip locked);
+  if mark_heads((next_in_line(array[v_old.thread_id])).waiting) > 0 then
+    perform wake_dispatchers();
+  end if;
+exception when lock_not_available or deadlock_detected then
+  perform refuse_locked(format('operation %s or its thread', p_id));
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.session_actor()
@@ -963,6 +1188,9 @@ begin
 
   if p_ids <> '{}' then
     late := settle_operations(p_dispatcher, p_ids, p_outcomes);
+    if jsonb_path_exists(p_outcomes, '$.*.status ? (@ == "failed")') then
+      perform cancel_rest(p_threads);
+    end if;
   end if;
   if p_free > 0 then
     priorities := coalesce(p_priorities, head_priorities(p_providers));
@@ -1030,6 +1258,7 @@ begin
     perform set_config('inturn.actor', v_note.claimed_by, true);
     if settle_operations(v_note.claimed_by, array[v_note.operation_id],
                          jsonb_build_object(v_note.operation_id, v_note.outcome)) = 0 then
+      perform cancel_rest(array[v_thread]);
       perform mark_heads((next_in_line(array[v_thread])).waiting);
       perform notify_waiters(array[v_note.operation_id]);
       v_count := v_count + 1;
@@ -1084,21 +1313,6 @@ begin
   return cardinality(p_ids) - v_settled - v_noted;
 end $function$;
 
-CREATE OR REPLACE FUNCTION public.sign_off_silent(p_dispatcher text, p_beat text, p_lease_is_over boolean)
- RETURNS boolean
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'public', 'pg_temp'
-AS $function$
-begin
-  delete from dispatchers d
-   where d.id = (select s.id from dispatchers s
-                  where s.id = p_dispatcher and extract(epoch from s.beat_at)::text = p_beat
-                    and (p_lease_is_over or s.direct and pg_try_advisory_xact_lock(dispatcher_lock_key(s.id)))
-                    for update skip locked);
-  return found;
-end $function$;
-
 CREATE OR REPLACE FUNCTION public.start_operations(p_dispatcher text, p_ids bigint[], p_default_provider text)
  RETURNS text[]
  LANGUAGE plpgsql
@@ -1109,7 +1323,7 @@ begin
   with started as (
     update thread_operations o
        set status = 'processing',
-           place = 0, -- a started operation stays first, whoever commits an earlier place now
+           place = started_place(), -- a started operation stays first, whoever commits an earlier place now
            claimed_by = p_dispatcher,
            attempts = o.attempts + 1,
            ready_at = null,
@@ -1124,6 +1338,7 @@ begin
        and o.status = 'pending'
        and o.id = (select f.id from thread_operations f
                     where f.thread_id = o.thread_id and f.finished_at is null order by f.place limit 1)
+       and (t.on_failure = 'continue' or may_start(o.id))
     returning o.id, o.thread_id, o.operation, o.data, o.retry, o.turn, o.attempts, o.failures, o.provider, o.intent, o.progress,
               t.provider_thread_id, t.last_item_id, clock_timestamp() as claimed_at,
               extract(epoch from clock_timestamp() - (o.intent ->> 'at')::timestamptz) * 1000 as intent_age_ms
@@ -1131,6 +1346,23 @@ begin
   select array_agg(row_to_json(s)::text) into v_started from started s;
   return v_started;
 end $function$;
+
+CREATE OR REPLACE FUNCTION public.started_place()
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+AS $function$ select -9000000000000000 $function$;
+
+CREATE OR REPLACE FUNCTION public.stood_in_line(p_id bigint, p_thread_id text, p_place bigint, p_created_at timestamp with time zone, p_at timestamp with time zone)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select case when p_place = p_id then p_created_at <= p_at
+              else (select max(e.at) from operation_events e
+                     where e.thread_id = p_thread_id and e.operation_id = p_id
+                       and e.to_status = 'pending' and e.from_status in ('failed', 'cancelled')) <= p_at end
+$function$;
 
 CREATE OR REPLACE FUNCTION public.sweep_lines(p_dispatcher text, p_after text, p_limit integer, OUT last_thread text, OUT seen integer, OUT marked integer)
  RETURNS record
@@ -1179,7 +1411,7 @@ begin
                       select (select f.id from thread_operations f
                                where f.thread_id = line.thread_id and f.finished_at is null order by f.place limit 1)
                         from unnest(v_threads) as line (thread_id)))
-                and h.ready_at > clock_timestamp() + interval '1 second'
+                and h.ready_at > clock_timestamp() + interval '1 second' and h.ready_at <> never()
                 and (h.attempts = 0 or h.updated_at > clock_timestamp() + interval '1 second')
                 for update skip locked))
     returning 1
@@ -1200,6 +1432,27 @@ begin
   perform pg_notify('inturn_lanes', current_schema());
   return null;
 end $function$;
+
+CREATE OR REPLACE FUNCTION public.unresumed_failure(p_thread_id text, OUT operation_id bigint, OUT turn bigint, OUT failed_at timestamp with time zone, OUT on_failure text)
+ RETURNS SETOF record
+ LANGUAGE sql
+ STABLE ROWS 1
+BEGIN ATOMIC
+ SELECT last.id,
+     last.turn,
+     last.finished_at,
+     t.on_failure
+    FROM (threads t
+      CROSS JOIN LATERAL ( SELECT o.id,
+             o.turn,
+             o.status,
+             o.finished_at
+            FROM thread_operations o
+           WHERE ((o.thread_id = t.id) AND (o.turn IS NOT NULL))
+           ORDER BY o.turn DESC
+          LIMIT 1) last)
+   WHERE ((t.id = unresumed_failure.p_thread_id) AND (t.on_failure <> 'continue'::text) AND (last.status = 'failed'::text) AND (last.turn > GREATEST(t.resumed_turn, t.last_turn)));
+END;
 
 CREATE OR REPLACE FUNCTION public.wake_dispatchers()
  RETURNS void
@@ -1230,6 +1483,32 @@ CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON public.thread_operations FOR E
 CREATE TRIGGER remember_last_turn AFTER DELETE ON public.thread_operations REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION remember_last_turn();
 
 CREATE TRIGGER z_move_on_after_cancel AFTER UPDATE ON public.thread_operations REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT WHEN ((current_setting('inturn.line'::text, true) IS DISTINCT FROM 'on'::text)) EXECUTE FUNCTION move_on_after_cancel();
+
+CREATE TRIGGER move_on_after_change AFTER UPDATE OF on_failure, resumed_turn ON public.threads FOR EACH ROW WHEN (((old.on_failure IS DISTINCT FROM new.on_failure) OR (old.resumed_turn IS DISTINCT FROM new.resumed_turn))) EXECUTE FUNCTION move_on_after_change();
+
+create view dead_letters as
+ SELECT o.id,
+    o.thread_id,
+    o.operation,
+    o.turn,
+    o.finished_at AS failed_at,
+    o.error ->> 'code'::text AS code,
+    o.error,
+    story.attempts
+   FROM thread_operations o
+     LEFT JOIN LATERAL ( SELECT jsonb_agg(jsonb_build_object('attempt', began.attempt, 'turn', began.turn, 'dispatcher', began.actor, 'started_at', began.at, 'ended_at', ended.at, 'status', ended.to_status, 'code', ended.code, 'detail', ended.detail, 'run_id', ended.run_id) ORDER BY began.id) AS attempts
+           FROM operation_events began
+             LEFT JOIN LATERAL ( SELECT e.at,
+                    e.to_status,
+                    e.code,
+                    e.detail,
+                    e.run_id
+                   FROM operation_events e
+                  WHERE e.thread_id = began.thread_id AND e.operation_id = began.operation_id AND e.id > began.id AND (e.from_status = ANY (ARRAY['processing'::text, 'requires_action'::text])) AND (e.to_status <> ALL (ARRAY['processing'::text, 'requires_action'::text]))
+                  ORDER BY e.id
+                 LIMIT 1) ended ON true
+          WHERE began.thread_id = o.thread_id AND began.operation_id = o.id AND began.from_status = 'pending'::text AND began.to_status = 'processing'::text) story ON true
+  WHERE o.status = 'failed'::text;
 
 create view lane_states as
  SELECT provider,
@@ -1288,6 +1567,8 @@ create view thread_states as
         CASE
             WHEN t.closed_at IS NOT NULL THEN 'closed'::text
             WHEN active.status = 'requires_action'::text THEN 'requires_action'::text
+            WHEN line.is_held THEN 'held'::text
+            WHEN failure.on_failure = 'halt'::text THEN 'halted'::text
             WHEN active.id IS NOT NULL OR line.waiting > 0 THEN 'active'::text
             ELSE 'idle'::text
         END AS state,
@@ -1310,9 +1591,11 @@ create view thread_states as
           WHERE thread_operations.finished_at IS NULL) thread
      LEFT JOIN threads t ON t.id = thread.thread_id
      LEFT JOIN thread_operations active ON active.thread_id = thread.thread_id AND (active.status = ANY (ARRAY['processing'::text, 'requires_action'::text]))
-     CROSS JOIN LATERAL ( SELECT count(*) AS waiting
+     CROSS JOIN LATERAL ( SELECT count(*) AS waiting,
+            bool_or(o.ready_at = never()) AS is_held
            FROM thread_operations o
           WHERE o.thread_id = thread.thread_id AND o.finished_at IS NULL AND o.status = 'pending'::text) line
+     LEFT JOIN LATERAL unresumed_failure(t.id) failure(operation_id, turn, failed_at, on_failure) ON true
      LEFT JOIN LATERAL ( SELECT o.progress,
             o.result,
             o.status,
@@ -1350,6 +1633,9 @@ create view thread_timeline as
             e.operation_id,
             e.turn,
                 CASE
+                    WHEN e.to_status = e.from_status THEN 'was resumed'::text
+                    WHEN e.to_status = 'pending'::text AND (e.from_status = ANY (ARRAY['failed'::text, 'cancelled'::text])) THEN 'went back into the line'::text
+                    WHEN e.to_status = 'pending'::text AND e.retry_at = never() THEN 'is held for an operator'::text
                     WHEN e.to_status = 'processing'::text AND e.from_status = 'requires_action'::text THEN 'went on'::text
                     WHEN e.to_status = 'processing'::text AND e.attempt = 1 THEN 'started'::text
                     WHEN e.to_status = 'processing'::text THEN 'started again'::text
@@ -1380,16 +1666,15 @@ create view waiting_operations as
         END AS waited_as_head,
         CASE
             WHEN active.id IS NOT NULL THEN format('behind operation %s, %s since %s'::text, active.id, active.status, date_trunc('second'::text, active.started_at))
-            WHEN o.id <> (( SELECT f.id
-               FROM thread_operations f
-              WHERE f.thread_id = o.thread_id AND f.finished_at IS NULL
-              ORDER BY f.place
-             LIMIT 1)) THEN 'behind the operations before it'::text
+            WHEN failure.on_failure = 'halt'::text THEN format('halted since operation %s failed: resume_thread or retry_operation'::text, failure.operation_id)
+            WHEN o.id <> first.id AND first.ready_at = never() THEN format('behind operation %s, which is held for an operator'::text, first.id)
+            WHEN o.id <> first.id THEN 'behind the operations before it'::text
+            WHEN o.ready_at = never() THEN 'held for an operator: '::text || COALESCE(o.error ->> 'code'::text, 'resume_thread'::text)
             WHEN o.ready_at IS NULL THEN 'its turn: the next sweep marks it'::text
             WHEN o.ready_at > clock_timestamp() THEN format('attempt %s is due at %s%s'::text, o.attempts + 1, date_trunc('second'::text, o.ready_at), (' ('::text || (o.error ->> 'code'::text)) || ')'::text)
             WHEN NOT (EXISTS ( SELECT
                FROM dispatchers d
-              WHERE d.beat_at > (clock_timestamp() - d.lease_ms::double precision * '00:00:00.001'::interval) AND ((o.provider = ANY (d.providers)) OR o.provider = ''::text AND cardinality(d.providers) > 0))) THEN
+              WHERE d.beat_at > (clock_timestamp() - '00:00:30'::interval) AND ((o.provider = ANY (d.providers)) OR o.provider = ''::text AND cardinality(d.providers) > 0))) THEN
             CASE
                 WHEN o.provider = ''::text THEN 'no dispatcher is running'::text
                 ELSE format('no dispatcher serves the provider %s'::text, o.provider)
@@ -1407,4 +1692,11 @@ create view waiting_operations as
           WHERE (o.provider = ''::text OR o.provider = l.provider) AND l.model = ''::text AND l.paused_until > clock_timestamp()
           ORDER BY l.paused_until DESC
          LIMIT 1) resting_key ON true
+     LEFT JOIN LATERAL unresumed_failure(o.thread_id) failure(operation_id, turn, failed_at, on_failure) ON true
+     CROSS JOIN LATERAL ( SELECT f.id,
+            f.ready_at
+           FROM thread_operations f
+          WHERE f.thread_id = o.thread_id AND f.finished_at IS NULL
+          ORDER BY f.place
+         LIMIT 1) first
   WHERE o.finished_at IS NULL AND o.status = 'pending'::text;

@@ -1,6 +1,6 @@
 import { laneName } from '../model/lane.ts'
-import type { LaneReport } from '../store/lane-states.ts'
 import type { DeadLetter } from '../store/dead-letters.ts'
+import type { LaneReport } from '../store/lane-states.ts'
 import type { DispatcherReport, ThreadReport, WaitingReport } from '../store/reports.ts'
 import type { TimelineEntry } from '../store/thread-views.ts'
 import { restText } from './lanes.ts'

@@ -3,6 +3,7 @@ import type { RunRequest } from '../provider/provider.ts'
 import type { Intent, Progress } from '../store/claim.ts'
 import { type OperationContext, tagOf } from './context.ts'
 import { followRun, whenLetGo } from './follow-run.ts'
+import { othersWereServed } from './provider-thread.ts'
 import { type RunWish, requestOf } from './run-request.ts'
 import { ageOf, mayResend } from './unknown-outcome.ts'
 import { Held, NotYet, pauseAfter } from './waiting.ts'
@@ -51,6 +52,12 @@ async function findByAnswer(
   lost: Intent,
 ): Promise<NamelessRun | null> {
   const { provider, journal, call } = context
+  // An answer that follows no message of ours may be that of others, who were served since.
+  const isOurs = request.message !== undefined || !othersWereServed(context.operation, journal)
+  if (lost.sent_back && !isOurs) {
+    await journal.note({})
+    return null
+  }
   let intent = lost
   const ageMs = await ageOf(context, intent)
   const isPastDeadline = ageMs >= intent.timeout_ms || intent.resend === true

@@ -36,11 +36,20 @@ export async function itemBefore(
   if (unresolved) return unresolved.after
   const { provider_thread_id, foreign_run } = journal.progress
   const known = knownItem(operation, journal)
-  // A foreign run writes what we do not know.
-  if (foreign_run) return provider.lastItem(threadId, known, call)
+  // A foreign run writes what we do not know, and so do operations that were served since.
+  if (foreign_run || othersWereServed(operation, journal))
+    return provider.lastItem(threadId, known, call)
   // Created by this very operation, the thread was empty; any other may hold what others wrote.
   if (known !== null || provider_thread_id !== undefined) return known
   return provider.lastItem(threadId, null, call)
+}
+
+/** An operator sent the operation back into its line, and others of its thread were served before it. */
+export function othersWereServed(
+  { turn }: OperationContext['operation'],
+  { progress: { sent_back } }: OperationContext['journal'],
+): boolean {
+  return sent_back !== undefined && turn > sent_back + 1
 }
 
 /** The newest item that is known, without asking. */

@@ -17,6 +17,8 @@ export type Intent = {
   resend?: boolean
   /** From `at` on nothing that the call may have started is going on: only reads may lag behind. */
   free?: boolean
+  /** An operator has sent the operation back into its line since. */
+  sent_back?: boolean
 }
 
 /** What is known to exist at the provider for this operation. */
@@ -45,6 +47,8 @@ export type Progress = {
   missing?: { code: string; since: string } | null
   /** Calls that others had left unanswered in the conversation were answered for them. */
   repaired?: boolean
+  /** The turn that the operation had before an operator first sent it back into its line. */
+  sent_back?: number
 }
 
 /** An operation that this dispatcher holds, with what it needs of its thread. */

@@ -87,12 +87,13 @@ describe('a failed operation', () => {
       error: null,
       failures: 0,
       attempts: 2,
-      intent,
+      intent: { ...intent, sent_back: true },
       created_at,
     })
     expect((await readRow(pool, id)).progress).toEqual({
       message_id: 'msg_1',
       after: 'msg_0',
+      sent_back: 1,
       failed_run_ids: ['run_1', 'run_2'],
     })
     expect(await d.claimOnly()).toMatchObject({ id, turn: 2, attempts: 3, failures: 0 })
@@ -100,9 +101,19 @@ describe('a failed operation', () => {
   })
 
   test.for([
-    [{ run_id: 'run_1', failed_run_ids: ['run_1'] }, { failed_run_ids: ['run_1'] }],
-    [{ run_id: 'run_1' }, { failed_run_ids: ['run_1'] }],
-    [{ message_id: 'msg_1' }, { message_id: 'msg_1' }],
+    [
+      { run_id: 'run_1', failed_run_ids: ['run_1'] },
+      { sent_back: 1, failed_run_ids: ['run_1'] },
+    ],
+    [
+      { run_id: 'run_1', run_since: 'now', stopping: { run_id: 'run_1', since: 'now' } },
+      { sent_back: 1, failed_run_ids: ['run_1'] },
+    ],
+    [
+      { message_id: 'msg_1', repaired: true, missing: null },
+      { sent_back: 1, message_id: 'msg_1' },
+    ],
+    [{ sent_back: 7 }, { sent_back: 7 }],
     [null, null],
   ] as Array<[Progress | null, unknown]>)(
     'keeps of %j: %j',

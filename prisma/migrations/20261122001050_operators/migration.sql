@@ -62,7 +62,9 @@ end $$;
 -- Sends a failed or cancelled operation back into its line, to the `head` (before all who wait, behind
 -- whoever was started) or the `tail`; the only way back from a final status. It draws a new turn when it
 -- starts; its attempts count on, and what is known of it at the provider is kept, so that no message is
--- added twice: a run that has ended is not followed but replaced. Returns its thread and place.
+-- added twice: a run that has ended is not followed but replaced. sent_back is the turn that it had first:
+-- where others are served before it starts again, what stands behind its message is theirs. Returns its
+-- thread and place.
 create function retry_operation(p_id bigint, p_at text, out thread_id text, out place bigint)
 language plpgsql security definer
   set search_path from current set inturn.line = 'on' set lock_timeout = '2s'
@@ -113,11 +115,12 @@ begin
   end if;
   update thread_operations o
      set status = 'pending', place = retry_operation.place, turn = null, provider = '', head_since = null, ready_at = null,
-         failures = 0, started_at = null, finished_at = null, result = null, error = null,
-         progress = case when o.progress ? 'run_id' then
-             o.progress - 'run_id' - 'foreign_run' || jsonb_build_object('failed_run_ids',
-               coalesce(o.progress -> 'failed_run_ids', '[]') - (o.progress ->> 'run_id') || (o.progress -> 'run_id'))
-           else o.progress - 'foreign_run' end
+         intent = o.intent || '{"sent_back": true}', failures = 0, started_at = null, finished_at = null, result = null, error = null,
+         progress = jsonb_build_object('sent_back', v_old.turn) || o.progress
+           - '{run_id, run_since, answered, abandoned, stopping, foreign_run, missing, repaired}'::text[]
+           || case when o.progress ? 'run_id' then jsonb_build_object('failed_run_ids',
+                coalesce(o.progress -> 'failed_run_ids', '[]') - (o.progress ->> 'run_id') || (o.progress -> 'run_id'))
+              else '{}' end
    where o.id = p_id;
   -- Who was the head until now loses his mark, unless somebody's transaction holds him: then a claim sees to it.
   update thread_operations o set ready_at = null
