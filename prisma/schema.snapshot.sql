@@ -28,6 +28,8 @@ create table dispatchers (
   providers text[] not null,
   asleep boolean default false not null,
   direct boolean default false not null,
+  grace_ms integer not null,
+  lease_ms integer not null,
   started_at timestamp(6) with time zone default clock_timestamp() not null,
   beat_at timestamp(6) with time zone default clock_timestamp() not null,
   constraint dispatchers_pkey PRIMARY KEY (id)
@@ -302,6 +304,14 @@ AS $function$
          set provider = excluded.provider,
              provider_thread_id = coalesce(threads.provider_thread_id, excluded.provider_thread_id)
        where threads.provider is null
+$function$;
+
+CREATE OR REPLACE FUNCTION public.dispatcher_lock_key(p_dispatcher text)
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select hashtextextended('inturn dispatcher ' || p_dispatcher, 0)
 $function$;
 
 CREATE OR REPLACE FUNCTION public.enter_lane(p_dispatcher text, p_id bigint, p_attempts integer, p_provider text, p_key text, p_model text)
@@ -597,15 +607,6 @@ CREATE OR REPLACE FUNCTION public.line_is_halted(p_thread_id text)
  STABLE
 AS $function$
   select exists (select from unresumed_failure(p_thread_id) as failure where failure.on_failure = 'halt')
-$function$;
-
-CREATE OR REPLACE FUNCTION public.living_dispatchers(p_lease interval)
- RETURNS text[]
- LANGUAGE sql
- STABLE
-AS $function$
-  select coalesce(array_agg(d.id), '{}') from dispatchers d
-   where d.beat_at > clock_timestamp() - p_lease or pg_postmaster_start_time() > clock_timestamp() - p_lease
 $function$;
 
 CREATE OR REPLACE FUNCTION public.mark_heads(p_ids bigint[])
@@ -922,7 +923,7 @@ begin
     hint = 'Cancel what waits, then DELETE the finished rows you no longer need.';
 end $function$;
 
-CREATE OR REPLACE FUNCTION public.release_lost_operations(p_dispatcher text, p_lease_ms integer, p_held bigint[])
+CREATE OR REPLACE FUNCTION public.release_lost_operations(p_dispatcher text, p_held bigint[])
  RETURNS bigint[]
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -940,38 +941,33 @@ CREATE OR REPLACE FUNCTION public.release_lost_operations(p_dispatcher text, p_l
  SET lock_timeout TO '20ms'
 AS $function$
 declare
-  v_lease interval := p_lease_ms * interval '1 millisecond';
-  v_alive text[] := array_remove(living_dispatchers(v_lease), p_dispatcher);
+  v_others text[] := array(select d.id from dispatchers d where d.id <> p_dispatcher);
   v_lost bigint[];
   v_released bigint[];
 begin
   perform set_config('inturn.actor', p_dispatcher, true);
   v_lost := array(
     select o.id from thread_operations o
-     where o.status = 'processing' and not o.claimed_by = any (v_alive)
+     where o.status = 'processing' and not o.claimed_by = any (v_others)
+       -- The answer to a claim of this second may be on its way. A claim from the future is no such: the
+       -- clock was set back.
        and not (o.claimed_by = p_dispatcher
-                and (o.id = any (p_held) or o.updated_at > clock_timestamp() - interval '1 second'))
+                and (o.id = any (p_held)
+                     or o.updated_at between clock_timestamp() - interval '1 second' and clock_timestamp() + interval '1 second'))
        and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)
      limit 1000 for update skip locked);
   if v_lost <> '{}' then
     -- Look again, now that they are locked: one may have been released by somebody else meanwhile and
     -- claimed by a dispatcher that was not on the list before.
-    v_alive := array_remove(living_dispatchers(v_lease), p_dispatcher);
+    v_others := array(select d.id from dispatchers d where d.id <> p_dispatcher);
     with released as (
       update thread_operations o set status = 'pending', claimed_by = null, ready_at = clock_timestamp()
-       where o.id = any (v_lost) and not o.claimed_by = any (v_alive)
+       where o.id = any (v_lost) and not o.claimed_by = any (v_others)
          and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)
       returning o.id
     )
     select array_agg(r.id) into v_released from released r;
   end if;
-  -- Nobody needs to wake the dead: each NOTIFY costs an INSERT its speed.
-  update dispatchers d set asleep = false
-   where d.id = any (array(select s.id from dispatchers s
-                            where s.asleep and s.beat_at < clock_timestamp() - v_lease for update skip locked));
-  delete from dispatchers d
-   where d.beat_at < clock_timestamp() - v_lease - interval '1 day'
-     and not exists (select from thread_operations o where o.claimed_by = d.id and o.status in ('processing', 'requires_action'));
   if v_released is not null then
     perform wake_dispatchers();
   end if;
@@ -1311,6 +1307,21 @@ begin
     get diagnostics v_noted = row_count;
   end if;
   return cardinality(p_ids) - v_settled - v_noted;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.sign_off_silent(p_dispatcher text, p_beat text, p_lease_is_over boolean)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+AS $function$
+begin
+  delete from dispatchers d
+   where d.id = (select s.id from dispatchers s
+                  where s.id = p_dispatcher and extract(epoch from s.beat_at)::text = p_beat
+                    and (p_lease_is_over or s.direct and pg_try_advisory_xact_lock(dispatcher_lock_key(s.id)))
+                    for update skip locked);
+  return found;
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.start_operations(p_dispatcher text, p_ids bigint[], p_default_provider text)
@@ -1674,7 +1685,7 @@ create view waiting_operations as
             WHEN o.ready_at > clock_timestamp() THEN format('attempt %s is due at %s%s'::text, o.attempts + 1, date_trunc('second'::text, o.ready_at), (' ('::text || (o.error ->> 'code'::text)) || ')'::text)
             WHEN NOT (EXISTS ( SELECT
                FROM dispatchers d
-              WHERE d.beat_at > (clock_timestamp() - '00:00:30'::interval) AND ((o.provider = ANY (d.providers)) OR o.provider = ''::text AND cardinality(d.providers) > 0))) THEN
+              WHERE d.beat_at > (clock_timestamp() - d.lease_ms::double precision * '00:00:00.001'::interval) AND ((o.provider = ANY (d.providers)) OR o.provider = ''::text AND cardinality(d.providers) > 0))) THEN
             CASE
                 WHEN o.provider = ''::text THEN 'no dispatcher is running'::text
                 ELSE format('no dispatcher serves the provider %s'::text, o.provider)

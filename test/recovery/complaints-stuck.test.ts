@@ -13,9 +13,9 @@ import { waitFor } from '../support/wait-for.ts'
 
 const thread = { thread_id: 't' }
 const never = 60_000
-const quick = { heartbeatMs: 100, leaseMs: 400 }
+const quick = { heartbeatMs: 100, graceMs: 300, leaseMs: 400 }
 /** Long enough that a busy machine does not look dead. */
-const steady = { heartbeatMs: 100, leaseMs: 1_500 }
+const steady = { heartbeatMs: 100, graceMs: 1_000, leaseMs: 1_500 }
 const lines = { without: ['results_are_there'] }
 
 const isOver = async (pool: pg.Pool) =>
@@ -35,7 +35,7 @@ describe('after a crash', () => {
       `insert into thread_operations (thread_id, operation, data)
        select 't' || i % 300, 'add_message', '{"message": "Hi"}' from generate_series(1, 600) i`,
     )
-    const dead = await HandDriven.signOn(await connected(), 'dead')
+    const dead = await HandDriven.signOn(await connected(), 'dead', quick)
     expect(await dead.claim({ free: 300 })).toHaveLength(300)
     await damage(
       url,
@@ -69,7 +69,7 @@ describe('after a crash', () => {
     connected,
     start,
   }) => {
-    const dead = await HandDriven.signOn(await connected(), 'dead')
+    const dead = await HandDriven.signOn(await connected(), 'dead', quick)
     await insertRow(pool, thread)
     await insertRow(pool, thread)
     await dead.claimOnly()
@@ -110,7 +110,7 @@ describe('after a crash', () => {
     connected,
     start,
   }) => {
-    const dead = await HandDriven.signOn(await connected(), 'dead')
+    const dead = await HandDriven.signOn(await connected(), 'dead', quick)
     const user = await connected()
     const held = await insertRow(pool, { thread_id: 'held' })
     for (let i = 0; i < 5; i++) await insertRow(pool, { thread_id: `t${i}` })
