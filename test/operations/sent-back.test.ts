@@ -28,26 +28,29 @@ describe.each(['responses', 'assistants'] as const)('an operation sent back on "
     expect(line.emulator.stats.runsStarted).toBe(2)
   })
 
-  test('does not take for its own the answer that others got since, where its own is lost', async ({
-    pool,
-  }) => {
-    const failures = [permanent]
-    const line = await startLine(pool, name, {
-      emulator: { model: counting(), failRun: () => failures.shift() },
-    })
-    const thread = `${name}:lost`
-    const ask = { message: 'Hi', ...who }
-    await line.do(thread, 'add_message', { message: 'Hello' })
-    const first = await line.do(thread, 'create_run', who)
-    expect(first.status).toBe('failed')
-    const other = await line.do(thread, 'add_message_and_run', ask)
-    loseFirstAnswer(line.relay, 'POST', runsPath)
-    await pool.query(`select retry_operation($1, 'tail')`, [first.id])
-    const row = await line.end(first.id)
-    expect(row.status).toBe('completed')
-    expect(row.result.text).not.toBe(other.result.text)
-    expect(line.emulator.stats.runsStarted).toBe(3)
-  })
+  test.for([
+    ['create_run', who],
+    ['add_message_and_run', { message: 'Hi', ...who }],
+  ] as const)(
+    'finds its own answer where the reply is lost, not that of a %s since',
+    async ([kind, data], { pool }) => {
+      const failures = [permanent]
+      const line = await startLine(pool, name, {
+        emulator: { model: counting(), failRun: () => failures.shift() },
+      })
+      const thread = `${name}:lost ${kind}`
+      await line.do(thread, 'add_message', { message: 'Hello' })
+      const first = await line.do(thread, 'create_run', who)
+      expect(first.status).toBe('failed')
+      const other = await line.do(thread, kind, data)
+      loseFirstAnswer(line.relay, 'POST', runsPath)
+      await pool.query(`select retry_operation($1, 'tail')`, [first.id])
+      const row = await line.end(first.id)
+      expect(row.status).toBe('completed')
+      expect(row.result.text).not.toBe(other.result.text)
+      expect(line.emulator.stats.runsStarted).toBe(3)
+    },
+  )
 
   test('does not take it either for the answer of a call that never arrived before', async ({
     pool,
@@ -65,7 +68,7 @@ describe.each(['responses', 'assistants'] as const)('an operation sent back on "
     await line.do(thread, 'add_message', { message: 'Hello' })
     const first = await line.do(thread, 'create_run', who)
     expect(first).toMatchObject({ status: 'failed' })
-    const other = await line.do(thread, 'add_message_and_run', { message: 'Hi', ...who })
+    const other = await line.do(thread, 'create_run', who)
     expect(other.status).toBe('completed')
     await pool.query(`select retry_operation($1, 'tail')`, [first.id])
     const row = await line.end(first.id)
