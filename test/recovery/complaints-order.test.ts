@@ -89,7 +89,7 @@ describe('in the order of the inserts', () => {
     ],
   ])('an attempt %s does not go to the back of its line', async ([, script], { pool, start }) => {
     const [a, b, c] = (await insertEach(pool, 1, 3)).get('t0') as [number, number, number]
-    const line = await start(script, { leaseMs: 1_000, heartbeatMs: 100 })
+    const line = await start(script)
     await waitFor(() => isOver(pool))
     const order = line.started.filter((id, i) => id !== line.started[i - 1])
     expect(order).toEqual([a, b, c])
@@ -101,10 +101,10 @@ describe('in the order of the inserts', () => {
     connected,
     start,
   }) => {
-    const dead = await HandDriven.signOn(await connected(), 'dead')
+    const dead = await HandDriven.signOn(await connected(), 'dead', { leaseMs: 300 })
     const ids = (await insertEach(pool, 1, 3)).get('t0')
     await dead.claimOnly()
-    const line = await start(completes, { heartbeatMs: 100, leaseMs: 300 })
+    const line = await start(completes)
     await waitFor(() => isOver(pool))
     expect(line.started).toEqual(ids)
     await expectHealthy(pool, { ...lines })

@@ -25,7 +25,7 @@ async function dispatch(
   name: ProviderName,
   key = 'any',
 ): Promise<Running> {
-  const times = { INTURN_HEARTBEAT_MS: '100', INTURN_LEASE_MS: '500', INTURN_SWEEP_MS: '50' }
+  const times = { INTURN_HEARTBEAT_MS: '100', INTURN_GRACE_MS: '500', INTURN_LEASE_MS: '800' }
   const provider = { OPENAI_API_KEY: key, OPENAI_BASE_URL: emulator.url, INTURN_PROVIDER: name }
   const running = start(['dispatch'], { databaseUrl, env: { ...times, ...provider } })
   await running.printed(/dispatcher started/)

@@ -141,6 +141,20 @@ const cells: Cell[] = [
       { name: 'reset_before_commit', on: ['runs.cancel', 'responses.cancel'] },
     ],
   }).map(([what, faults]) => ({ what, faults: at(...faults), places: runs })),
+  ...Object.entries({
+    'a key that is not accepted': { name: 'unauthorized' },
+    'a key that may not do it from here': { name: 'forbidden' },
+    'a quota that is used up': { name: 'insufficient_quota' },
+    'a spend limit that is reached': {
+      name: 'insufficient_quota',
+      code: 'project_spend_limit_exceeded',
+    },
+    'a credit that is spent': { name: 'insufficient_quota', code: 'credit_balance_exhausted' },
+  }).map(([what, fault]) => ({
+    what: `${what}, for a time`,
+    faults: at(fault),
+    places: creations,
+  })),
 ]
 
 const short = { dispatchers: 1, callTimeoutMs: timeoutMs, settleMs, runTimeoutMs, leaseMs: 10_000 }
