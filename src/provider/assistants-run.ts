@@ -53,22 +53,22 @@ export function followAssistantsRun(
   })
 }
 
-/** The run with all that it wrote. */
-async function withText(
-  client: OpenAI,
-  threadId: string,
-  run: RunObject,
-  options: Follow,
-): Promise<Run> {
-  const written: Message[] = []
-  const messages = client.beta.threads.messages.list(
-    threadId,
-    { run_id: run.id, order: 'asc', limit: 100 },
-    repeatable(options),
-  )
-  for await (const message of messages) if (message.run_id === run.id) written.push(message)
-  return toRun(run, written)
+/** The run with all that it wrote, which may be readable only a while after it is over. */
+function withText(client: OpenAI, threadId: string, run: RunObject, options: Follow): Promise<Run> {
+  const since = performance.now()
+  const query = { run_id: run.id, order: 'asc', limit: 100 } as const
+  return poll(async () => {
+    const written: Message[] = []
+    const messages = client.beta.threads.messages.list(threadId, query, repeatable(options))
+    for await (const message of messages) if (message.run_id === run.id) written.push(message)
+    const isMissing = written.length === 0 && run.status === 'completed' && wroteSomething(run)
+    return isMissing && performance.now() - since < options.settleMs
+      ? {}
+      : { end: toRun(run, written) }
+  }, options)
 }
+
+const wroteSomething = ({ usage }: RunObject) => usage !== null && usage.completion_tokens > 0
 
 /** Cancels a run and waits until it holds its thread no longer, however it ended. */
 export async function endAssistantsRun(

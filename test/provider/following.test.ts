@@ -63,6 +63,16 @@ describe.each(['responses', 'assistants'] as const)('following a run of "%s"', (
     expect(at.sent('GET', runPath)).not.toHaveLength(0)
   })
 
+  it('has the whole answer of a run whose messages cannot be read yet', async () => {
+    const { id } = await at.provider.createThread({}, options)
+    at.emulator.setFaults([{ name: 'read_lag', ms: 300 }])
+    at.relay.loseFrom = ({ method, path }) =>
+      method === 'POST' && runsPath.test(path) ? `event: ${later}` : undefined
+    const run = await at.say(id, 'reply with exactly: still here', '1')
+    expect(run).toMatchObject({ status: 'completed', text: 'still here' })
+    expect(run.last_item_id).toBe(at.emulator.history(id).at(-1)?.id)
+  })
+
   it('goes on when the stream falls silent', async () => {
     const { id } = await at.provider.createThread({}, options)
     at.relay.loss = 'silence'
