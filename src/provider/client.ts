@@ -1,6 +1,7 @@
 import { APIError, OpenAI } from 'openai'
 import type { ProviderName } from '../model/thread.ts'
 import { classifyError } from './classify-error.ts'
+import { gatedFetch, givenUp } from './gated-fetch.ts'
 import type { CallOptions } from './provider.ts'
 import { ProviderError } from './provider-error.ts'
 
@@ -16,7 +17,7 @@ export type ProviderSettings = {
   mayCall?: () => boolean
 }
 
-export function createClient({ apiKey, baseUrl, mayCall }: ProviderSettings): OpenAI {
+export function createClient({ apiKey, baseUrl, mayCall = () => true }: ProviderSettings): OpenAI {
   return new OpenAI({
     apiKey,
     // What is not given here, the SDK would take from the environment.
@@ -25,20 +26,9 @@ export function createClient({ apiKey, baseUrl, mayCall }: ProviderSettings): Op
     project: null,
     logLevel: 'off',
     maxRetries: 0,
-    fetch: async (url, init) => {
-      if (mayCall?.() === false) throw givenUp()
-      return fetch(url, init)
-    },
+    fetch: gatedFetch(mayCall),
   })
 }
-
-const givenUp = () =>
-  new ProviderError({
-    code: 'aborted',
-    message: 'The call was given up before it was sent.',
-    decision: 'retry',
-    sent: false,
-  })
 
 /** For reads, and for writes that may be doubled: the SDK may send it up to three times. */
 export const repeatable = ({ signal, timeoutMs }: CallOptions) => ({

@@ -1,4 +1,5 @@
-import { beforeEach, describe, expect, test } from 'vitest'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import type { Provider } from '../../src/provider/provider.ts'
 import { createProviders } from '../../src/provider/registry.ts'
 import { waitFor } from '../support/wait-for.ts'
@@ -37,6 +38,17 @@ describe.each(['responses', 'assistants'] as const)(
       mayCall = true
       await provider.addMessage(id, 'Hi', '1', options)
       expect(at.relay.requests).toHaveLength(2)
+    })
+
+    test('sends nothing that was waiting for its connection when it may call no more', async () => {
+      const stop = () => {
+        mayCall = false
+      }
+      subscribe('undici:client:beforeConnect', stop)
+      onTestFinished(() => void unsubscribe('undici:client:beforeConnect', stop))
+      const call = provider.createThread({}, options)
+      expect(await failureOf(call)).toMatchObject({ code: 'aborted', sent: false })
+      expect(at.relay.requests).toEqual([])
     })
 
     test('asks for no further page', async () => {
