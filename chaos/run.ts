@@ -48,10 +48,7 @@ export async function runChaos(options: ChaosOptions): Promise<Result> {
     onProgress('calm; the lines are drained')
     const drainedMs = await drain(pool, scale, signal)
     await allAnswered(emulator, scale, signal)
-    const question = {
-      ...defaultLimits,
-      ...(scale.settings.leaseMs && { leaseMs: Number(scale.settings.leaseMs) }),
-    }
+    const question = defaultLimits
     const { operations, offenders } = await judge({ pool, emulator, sent: stage.sent, question })
     const recoveries = await deaths.recoveries()
     keep = offenders.length > 0

@@ -923,7 +923,7 @@ begin
     hint = 'Cancel what waits, then DELETE the finished rows you no longer need.';
 end $function$;
 
-CREATE OR REPLACE FUNCTION public.release_lost_operations(p_dispatcher text, p_held bigint[])
+CREATE OR REPLACE FUNCTION public.release_lost_operations(p_dispatcher text)
  RETURNS bigint[]
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -941,28 +941,23 @@ CREATE OR REPLACE FUNCTION public.release_lost_operations(p_dispatcher text, p_h
  SET lock_timeout TO '20ms'
 AS $function$
 declare
-  v_others text[] := array(select d.id from dispatchers d where d.id <> p_dispatcher);
+  v_signed_on text[] := array(select d.id from dispatchers d);
   v_lost bigint[];
   v_released bigint[];
 begin
   perform set_config('inturn.actor', p_dispatcher, true);
   v_lost := array(
     select o.id from thread_operations o
-     where o.status = 'processing' and not o.claimed_by = any (v_others)
-       -- The answer to a claim of this second may be on its way. A claim from the future is no such: the
-       -- clock was set back.
-       and not (o.claimed_by = p_dispatcher
-                and (o.id = any (p_held)
-                     or o.updated_at between clock_timestamp() - interval '1 second' and clock_timestamp() + interval '1 second'))
+     where o.status = 'processing' and not o.claimed_by = any (v_signed_on)
        and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)
      limit 1000 for update skip locked);
   if v_lost <> '{}' then
     -- Look again, now that they are locked: one may have been released by somebody else meanwhile and
     -- claimed by a dispatcher that was not on the list before.
-    v_others := array(select d.id from dispatchers d where d.id <> p_dispatcher);
+    v_signed_on := array(select d.id from dispatchers d);
     with released as (
       update thread_operations o set status = 'pending', claimed_by = null, ready_at = clock_timestamp()
-       where o.id = any (v_lost) and not o.claimed_by = any (v_others)
+       where o.id = any (v_lost) and not o.claimed_by = any (v_signed_on)
          and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)
       returning o.id
     )
@@ -1443,6 +1438,19 @@ begin
   perform pg_notify('inturn_lanes', current_schema());
   return null;
 end $function$;
+
+CREATE OR REPLACE FUNCTION public.unheard_claims(p_dispatcher text, p_held bigint[])
+ RETURNS TABLE(id bigint, attempts integer)
+ LANGUAGE sql
+ STABLE
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+AS $function$
+  select o.id, o.attempts from thread_operations o
+   where o.status = 'processing' and o.claimed_by = p_dispatcher and not o.id = any (p_held)
+     and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)
+$function$;
 
 CREATE OR REPLACE FUNCTION public.unresumed_failure(p_thread_id text, OUT operation_id bigint, OUT turn bigint, OUT failed_at timestamp with time zone, OUT on_failure text)
  RETURNS SETOF record

@@ -61,7 +61,7 @@ export class Dispatcher {
     })
     const recovering = {
       dispatcherId: () => this.id,
-      heldIds: () => this.#claims.ids(),
+      claims: this.#claims,
       onFound: () => this.wake(),
     }
     this.#sweeper = new Sweeper(options, recovering)
@@ -179,6 +179,7 @@ export class Dispatcher {
     const looked = this.#emptied.next()
     const awake = this.#asleep && this.#busyRounds >= 2
     this.#reserved += free
+    const answered = this.#claims.unheard.begin()
     let result: RoundResult
     try {
       const look = isProbe ? everything() : this.#search.next()
@@ -201,6 +202,7 @@ export class Dispatcher {
       throw error
     } finally {
       this.#reserved -= free
+      setImmediate(answered) // by then its claims are taken in
     }
     if (awake) this.#asleep = false
     this.#emptied.after(

@@ -6,8 +6,8 @@ import { Watch } from '../store/watch.ts'
 
 type FailoverOptions = { pool: pg.Pool; graceMs: number; log: Logger }
 
-/** Who watches: its id, the operations it knows it holds, and what to do when there is something to claim. */
-type Watching = { dispatcherId(): string; heldIds(): number[]; onFound(): void }
+/** Who watches: its id, and what to do when there is something to claim. */
+type Watching = { dispatcherId(): string; onFound(): void }
 
 /** Watches the other dispatchers, signs off those that are dead and gives back what they held. */
 export class Failover {
@@ -52,14 +52,14 @@ export class Failover {
 
   async #signOff(silent: ReturnType<Watch['silent']>): Promise<void> {
     const { pool, log } = this.#options
-    const { dispatcherId, heldIds, onFound } = this.#dispatcher
+    const { dispatcherId, onFound } = this.#dispatcher
     try {
       const gone: string[] = []
       for (const { dispatcher, leaseIsOver } of silent) {
         if (await signOffSilent(pool, dispatcher, leaseIsOver)) gone.push(dispatcher.id)
       }
       if (gone.length === 0) return
-      const released = await releaseLostOperations(pool, dispatcherId(), heldIds())
+      const released = await releaseLostOperations(pool, dispatcherId())
       log.warn({ dispatchers: gone, operation_ids: released }, 'released what the dead held')
       if (released.length > 0) onFound()
     } catch (error) {

@@ -1,5 +1,6 @@
 import type { ClaimedOperation, Settlement } from '../store/claim.ts'
 import type { Execute } from './executor.ts'
+import { UnheardClaims } from './unheard-claims.ts'
 
 /** A claim in the hands of its executor. */
 export type Claim = {
@@ -17,6 +18,7 @@ export type Finished = Settlement & { readonly dispatcherId: string }
 
 /** All that a dispatcher holds: claims being executed, and outcomes on their way into the database. */
 export class HeldClaims {
+  readonly unheard = new UnheardClaims()
   readonly #execute: Execute
   readonly #onFinished: () => void
   readonly #running = new Map<Claim, AbortController>()

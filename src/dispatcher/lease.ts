@@ -143,7 +143,8 @@ export class Lease {
 
   #confirm(sentAt: number): void {
     const { graceMs, leaseMs } = this.#options
-    this.#watchdog.moveTo(sentAt + (this.#pooled ? leaseMs : graceMs) * certainPart)
+    const bearableMs = this.#pooled ? leaseMs : Math.min(graceMs, leaseMs)
+    this.#watchdog.moveTo(sentAt + bearableMs * certainPart)
   }
 
   #lose(): void {

@@ -1,14 +1,21 @@
 import type pg from 'pg'
 import type { Logger } from 'pino'
-import { releaseLostOperations, settleNoted, sweepLines } from '../store/release.ts'
+import {
+  giveBackOperations,
+  releaseLostOperations,
+  settleNoted,
+  sweepLines,
+  unheardClaims,
+} from '../store/release.ts'
+import type { HeldClaims } from './held-claims.ts'
 
 /** Threads looked at in one statement of a sweep. */
 const threadsPerPass = 2000
 
 type SweeperOptions = { pool: pg.Pool; sweepMs: number; log: Logger }
 
-/** Who sweeps: its id, the operations it knows it holds, and what to do when there is something to claim. */
-type Sweeping = { dispatcherId(): string; heldIds(): number[]; onFound(): void }
+/** Who sweeps: its id, what it holds, and what to do when there is something to claim. */
+type Sweeping = { dispatcherId(): string; claims: HeldClaims; onFound(): void }
 
 /** The safety nets, in the background: lines nobody marked, outcomes left beside, claims of nobody. */
 export class Sweeper {
@@ -42,10 +49,13 @@ export class Sweeper {
 
   async #sweep(): Promise<void> {
     const { pool, sweepMs, log } = this.#options
-    const { dispatcherId, heldIds, onFound } = this.#dispatcher
+    const { dispatcherId, onFound } = this.#dispatcher
     const startedAt = performance.now()
     try {
-      const released = await releaseLostOperations(pool, dispatcherId(), heldIds())
+      const released = [
+        ...(await releaseLostOperations(pool, dispatcherId())),
+        ...(await this.#giveBackUnheard()),
+      ]
       if (released.length > 0) log.warn({ operation_ids: released }, 'released lost operations')
       const settled = await settleNoted(pool, 100)
       const sweep = await sweepLines(pool, dispatcherId(), this.#after, threadsPerPass)
@@ -60,5 +70,16 @@ export class Sweeper {
     const pauseMs =
       this.#after === '' ? Math.max(sweepMs, tookMs * 3) : Math.min(sweepMs, tookMs * 9)
     if (!this.#stopped) this.#schedule(pauseMs)
+  }
+
+  /** What this dispatcher holds without knowing, because the answer that said so was lost. */
+  async #giveBackUnheard(): Promise<number[]> {
+    const { pool } = this.#options
+    const { dispatcherId, claims } = this.#dispatcher
+    const id = dispatcherId()
+    const lost = claims.unheard.lost(claims.ids())
+    const given = lost.length > 0 ? await giveBackOperations(pool, id, lost) : []
+    claims.unheard.saw(await unheardClaims(pool, id, claims.ids()))
+    return given
   }
 }

@@ -24,23 +24,31 @@ export async function settleNoted(pool: pg.Pool, limit: number): Promise<number>
   return rows[0].count
 }
 
-/**
- * Gives back what dispatchers hold that are not signed on, and what this one holds without knowing:
- * anything but `held`. Returns the operations' ids.
- */
+/** Gives back what dispatchers hold that are not signed on. Returns the operations' ids. */
 export async function releaseLostOperations(
   pool: pg.Pool,
   dispatcherId: string,
-  held: readonly number[],
 ): Promise<number[]> {
-  const { rows } = await pool.query({
-    text: 'select release_lost_operations($1, $2) as released',
-    values: [dispatcherId, held],
-  })
+  const { rows } = await pool.query('select release_lost_operations($1) as released', [
+    dispatcherId,
+  ])
   return rows[0].released
 }
 
-/** Gives back claims of this dispatcher for which no provider call has begun. */
+/** The claims of this dispatcher but for `held`. */
+export async function unheardClaims(
+  pool: pg.Pool,
+  dispatcherId: string,
+  held: readonly number[],
+): Promise<Array<{ id: number; attempts: number }>> {
+  const { rows } = await pool.query('select id, attempts from unheard_claims($1, $2)', [
+    dispatcherId,
+    held,
+  ])
+  return rows
+}
+
+/** Gives back claims of this dispatcher. */
 export async function giveBackOperations(
   pool: pg.Pool,
   dispatcherId: string,

@@ -199,9 +199,9 @@ describe('a rescuer that comes late', () => {
     await signOff(pool, d.id)
     await client.query('begin')
     expect((await d.settle(claimed)).late).toBe(0)
-    expect(await releaseLostOperations(pool, 'rescuer', [])).toEqual([])
+    expect(await releaseLostOperations(pool, 'rescuer')).toEqual([])
     await client.query('commit')
-    expect(await releaseLostOperations(pool, 'rescuer', [])).toEqual([])
+    expect(await releaseLostOperations(pool, 'rescuer')).toEqual([])
     expect(await readRow(pool, id)).toMatchObject({ status: 'completed', attempts: 1 })
   })
 
@@ -218,7 +218,7 @@ describe('a rescuer that comes late', () => {
       const claimed = await d.claimOnly()
       await signOff(pool, d.id)
       const settle = () => d.settle(claimed)
-      const release = () => releaseLostOperations(pool, 'rescuer', [])
+      const release = () => releaseLostOperations(pool, 'rescuer')
       const [first, second] = i % 2 === 0 ? [settle, release] : [release, settle]
       await Promise.all([first(), second()])
       const row = await readRow(pool, id)

@@ -199,7 +199,7 @@ describe('a dispatcher that is dead', () => {
            from dispatchers where id = $1`,
         [id, quick.graceMs * 2],
       )
-      return rows[0].silent
+      return rows[0]?.silent
     })
     expect(line.dispatcher.mayCall).toBe(false)
     await waitFor(

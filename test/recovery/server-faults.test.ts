@@ -1,28 +1,17 @@
 import type pg from 'pg'
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { connect } from '../../src/db/connect.ts'
 import { createPool } from '../../src/db/pool.ts'
 import { completed, HandDriven } from '../support/hand-driven.ts'
 import { expectHealthy } from '../support/healthy.ts'
 import { insertRow, readRow } from '../support/line.ts'
+import { restartableServer } from '../support/restartable-server.ts'
 import { completes, hangs, type Script, Scripted } from '../support/scripted.ts'
 import { waitFor } from '../support/wait-for.ts'
-import { type OwnServer, startOwnServer } from './own-server.ts'
 import { untilBeatenTwice } from './processes.ts'
 
 const thread = { thread_id: 't' }
 const isDone = async (pool: pg.Pool, id: number) => (await readRow(pool, id)).status === 'completed'
-
-let server: OwnServer
-beforeAll(async () => {
-  server = await startOwnServer({
-    fsync: 'off',
-    shared_buffers: '16MB',
-    max_connections: '15',
-    superuser_reserved_connections: '0',
-  })
-}, 40_000)
-afterAll(() => server.remove())
 
 function poolOn(url: string): pg.Pool {
   const pool = createPool(url, { max: 4 })
@@ -50,7 +39,8 @@ const back = (pool: pg.Pool) =>
   })
 
 test('a restart of the database within the grace costs a living dispatcher nothing', async () => {
-  const url = await server.createDatabase()
+  const server = await restartableServer()
+  const { url } = server
   const pool = poolOn(url)
   const patient = { heartbeatMs: 100, graceMs: 15_000, leaseMs: 20_000 }
   const answer = Promise.withResolvers<typeof completed>()
@@ -59,8 +49,7 @@ test('a restart of the database within the grace costs a living dispatcher nothi
   await waitFor(() => line.claims.length === 1)
   const other = await startOn(url, completes, patient)
   const before = [line.dispatcher.id, other.dispatcher.id]
-  await server.stop()
-  await server.start()
+  await server.restart('fast', async () => {})
   await back(pool)
   for (const dispatcher of before) await untilBeatenTwice(pool, dispatcher)
   answer.resolve(completed)
@@ -71,7 +60,8 @@ test('a restart of the database within the grace costs a living dispatcher nothi
 }, 40_000)
 
 test('a database that is away for longer: everything is called off, and goes on when it is back', async () => {
-  const url = await server.createDatabase()
+  const server = await restartableServer()
+  const { url } = server
   const pool = poolOn(url)
   const quick = { heartbeatMs: 100, graceMs: 600, leaseMs: 2_000 }
   const { id } = await insertRow(pool, thread)
@@ -79,10 +69,10 @@ test('a database that is away for longer: everything is called off, and goes on 
   const line = await startOn(url, script, quick)
   await waitFor(() => line.claims.length === 1)
   const before = line.dispatcher.id
-  await server.stop()
-  await waitFor(() => line.claims[0]?.signal.aborted)
-  expect(line.dispatcher.mayCall).toBe(false)
-  await server.start()
+  await server.restart('fast', async () => {
+    await waitFor(() => line.claims[0]?.signal.aborted)
+    expect(line.dispatcher.mayCall).toBe(false)
+  })
   await waitFor(() => line.dispatcher.mayCall)
   await waitFor(() => isDone(pool, id))
   expect(await readRow(pool, id)).toMatchObject({ attempts: 2, turn: 1 })
@@ -90,7 +80,8 @@ test('a database that is away for longer: everything is called off, and goes on 
 }, 40_000)
 
 test('who was dead before a restart is found dead after it', async () => {
-  const url = await server.createDatabase()
+  const server = await restartableServer()
+  const { url } = server
   const pool = poolOn(url)
   const client = await connect(url)
   onTestFinished(() => client.end())
@@ -98,15 +89,17 @@ test('who was dead before a restart is found dead after it', async () => {
   const { id } = await insertRow(pool, thread)
   await dead.claimOnly()
   const line = await startOn(url, completes, { heartbeatMs: 50, graceMs: 600 })
-  await server.stop()
-  await server.start()
+  await server.restart('fast', async () => {})
   await back(pool)
   await waitFor(() => isDone(pool, id))
   expect(line.started).toEqual([id])
 }, 40_000)
 
 test('with all connections of the server taken, the lease goes on; one that must connect anew gives up in time, and comes back', async () => {
-  const url = await server.createDatabase()
+  const { url } = await restartableServer({
+    max_connections: '15',
+    superuser_reserved_connections: '0',
+  })
   const pool = poolOn(url)
   const { id } = await insertRow(pool, thread)
   const answer = Promise.withResolvers<typeof completed>()

@@ -52,7 +52,7 @@ async function expectFewPages(
   )
   await pool.query('delete from dispatchers')
   await measure('sweep', () => client.query(`select * from sweep_lines('s', '', 100)`))
-  await measure('release', () => client.query(`select release_lost_operations('s', '{}')`))
+  await measure('release', () => client.query(`select release_lost_operations('s')`))
   await measure('settle what is noted', () => client.query('select settle_noted(10)'))
 
   for (const [step, { pages, scans, largest }] of Object.entries(works)) {

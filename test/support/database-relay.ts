@@ -42,7 +42,8 @@ export async function relayTo(
       socket.on('error', () => {})
       socket.on('close', () => {
         sockets.delete(socket)
-        for (const other of both) other.destroy()
+        // Silence also keeps the end of one side from the other.
+        if (!silent) for (const other of both) other.destroy()
       })
     }
     client.on('data', (bytes) => {

@@ -53,39 +53,33 @@ begin
   return found;
 end $$;
 
--- Gives back what is held by dispatchers that are not signed on; and what p_dispatcher itself holds
--- without knowing (p_held: what it knows), because the answer that said so was lost. The operation
--- stays first of its line and keeps its intent and progress, so that the next dispatcher looks at the
--- provider before it sends anything. What has an outcome noted is not given back: it is done.
-create function release_lost_operations(p_dispatcher text, p_held bigint[]) returns bigint[] language plpgsql security definer
+-- Gives back what is held by dispatchers that are not signed on. The operation stays first of its line
+-- and keeps its intent and progress, so that the next dispatcher looks at the provider before it sends
+-- anything. What has an outcome noted is not given back: it is done.
+create function release_lost_operations(p_dispatcher text) returns bigint[] language plpgsql security definer
   set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_incremental_sort = off
   set enable_hashjoin = off set enable_mergejoin = off
   set enable_material = off set jit = off set lock_timeout = '20ms'
 as $$
 declare
-  v_others text[] := array(select d.id from dispatchers d where d.id <> p_dispatcher);
+  v_signed_on text[] := array(select d.id from dispatchers d);
   v_lost bigint[];
   v_released bigint[];
 begin
   perform set_config('inturn.actor', p_dispatcher, true);
   v_lost := array(
     select o.id from thread_operations o
-     where o.status = 'processing' and not o.claimed_by = any (v_others)
-       -- The answer to a claim of this second may be on its way. A claim from the future is no such: the
-       -- clock was set back.
-       and not (o.claimed_by = p_dispatcher
-                and (o.id = any (p_held)
-                     or o.updated_at between clock_timestamp() - interval '1 second' and clock_timestamp() + interval '1 second'))
+     where o.status = 'processing' and not o.claimed_by = any (v_signed_on)
        and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)
      limit 1000 for update skip locked);
   if v_lost <> '{}' then
     -- Look again, now that they are locked: one may have been released by somebody else meanwhile and
     -- claimed by a dispatcher that was not on the list before.
-    v_others := array(select d.id from dispatchers d where d.id <> p_dispatcher);
+    v_signed_on := array(select d.id from dispatchers d);
     with released as (
       update thread_operations o set status = 'pending', claimed_by = null, ready_at = clock_timestamp()
-       where o.id = any (v_lost) and not o.claimed_by = any (v_others)
+       where o.id = any (v_lost) and not o.claimed_by = any (v_signed_on)
          and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)
       returning o.id
     )
@@ -97,7 +91,18 @@ begin
   return coalesce(v_released, '{}');
 end $$;
 
--- Gives back claims for which no provider call has begun. Nothing failed, so it does not count as a failure.
+-- What a dispatcher holds but for p_held, what it knows of: the answer that told of the rest is on its
+-- way, or lost.
+create function unheard_claims(p_dispatcher text, p_held bigint[]) returns table (id bigint, attempts integer)
+language sql stable
+  set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_bitmapscan = off
+as $$
+  select o.id, o.attempts from thread_operations o
+   where o.status = 'processing' and o.claimed_by = p_dispatcher and not o.id = any (p_held)
+     and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)
+$$;
+
+-- Gives back a dispatcher's own claims. Nothing failed, so it does not count as a failure.
 create function give_back_operations(p_dispatcher text, p_ids bigint[], p_attempts integer[]) returns bigint[] language plpgsql security definer
   set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_incremental_sort = off

@@ -39,7 +39,7 @@ export async function releaseClaims(
   offenders: readonly Offender[],
 ): Promise<string> {
   await signOffDead(pool, offenders)
-  const released = await releaseLostOperations(pool, actor, [])
+  const released = await releaseLostOperations(pool, actor)
   return `gave back ${count(released.length, 'claim')}${released.length > 0 ? `: ${released.join(', ')}` : ''}`
 }
 
