@@ -31,7 +31,9 @@ docs/faults.md has them all; over HTTP they are at /emulator/faults (GET, PUT, D
 
 Example:
   $ inturn emulator --port 4010 &
-  $ OPENAI_BASE_URL=http://127.0.0.1:4010/v1 OPENAI_API_KEY=any inturn dispatch`,
+  $ OPENAI_BASE_URL=http://127.0.0.1:4010/v1 OPENAI_API_KEY=any \\
+      inturn dispatch --call-timeout-ms 5000 --settle-ms 0 --assistants-settle-ms 0
+Its reads do not lag unless told to: a lost call need not be waited for as long as a provider's.`,
     )
     .action(async ({ queuedMs, thinkMs, perTokenMs, fault, json, ...options }) => {
       const faults = faultsFrom(fault)

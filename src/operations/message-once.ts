@@ -13,14 +13,16 @@ export async function sendMessageOnce(
   const { provider, journal, call } = context
   if (journal.progress.message_id !== undefined) return journal.progress.message_id
   const tag = tagOf(context)
-  const unresolved = journal.unresolved('add_message')
-  if (!unresolved) await awaitForeignRun(context, threadId)
-  const after = await itemBefore(context, threadId)
-  let found = unresolved && (await provider.findMessage(threadId, message, tag, after, call))
-  if (unresolved && !found) await mayResend(context, unresolved)
-  found ??= await sendWhenFree(context, 'add_message', after, () =>
-    provider.addMessage(threadId, message, tag, call),
-  )
+  const lost = journal.unresolved('add_message')
+  let found = lost && (await provider.findMessage(threadId, message, tag, lost.after, call))
+  if (!found) {
+    if (lost) await mayResend(context, lost)
+    await awaitForeignRun(context, threadId)
+    const after = await itemBefore(context, threadId)
+    found = await sendWhenFree(context, 'add_message', after, () =>
+      provider.addMessage(threadId, message, tag, call),
+    )
+  }
   await journal.note({ message_id: found.id })
   return found.id
 }

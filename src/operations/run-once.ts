@@ -28,7 +28,7 @@ export async function runOnce(
   if (late) return late
   await findPlaced(context, threadId, wish)
   if (journal.unresolved('answer_calls')) await repair(context, threadId)
-  if (!journal.unresolved()) await awaitForeignRun(context, threadId, wish.parameters)
+  await awaitForeignRun(context, threadId, wish.parameters)
   return startRun(context, threadId, wish)
 }
 

@@ -121,6 +121,24 @@ describe.each(['responses', 'assistants'] as const)('a foreign run on "%s"', (na
   })
 })
 
+test('a foreign run is waited for as well before a lost message is sent again', async ({
+  pool,
+}) => {
+  const line = await startLine(pool, 'assistants', { callTimeoutMs: 300 })
+  const thread = 'lost before'
+  await line.do(thread, 'create_thread', {})
+  line.emulator.setFaults([{ name: 'reset_before_commit', on: 'messages.create', times: 1 }])
+  const id = await line.insert(thread, 'add_message', { message: 'Hi' })
+  await line.waiting(id, 'outcome_unknown')
+  const { provider_thread_id } = await line.thread(thread)
+  line.emulator.foreignRun(provider_thread_id, { ms: 1_500 })
+  expect(await line.end(id)).toMatchObject({ status: 'completed', failures: 1 })
+  // Lost, refused, added.
+  expect(line.sent('POST', messagesPath)).toHaveLength(3)
+  expect(line.emulator.stats.conflicts).toBe(1)
+  expect(await line.said(thread)).toEqual(['assistant: A foreign run was here.', 'user: Hi'])
+})
+
 const cancel = `update thread_operations set status = 'cancelled' where id = $1 and status = 'pending'`
 
 test('a foreign run that the provider names is looked at, and nothing is sent meanwhile', async ({
