@@ -1,19 +1,28 @@
 import type pg from 'pg'
 
-/** What a dispatcher held when it died. */
+/** How a dispatcher went away. */
+export type Death = 'kill' | 'stop'
+
+/** What it held then. */
 type Held = {
-  thread: string
-  attempt: number
-  /** A call whose outcome nobody knows was under way. */
-  unknownCall: boolean
+  how: Death
   goneAt: Date
-  how: 'kill' | 'stop'
+  thread: string
+  operation: number
+  attempt: number
+  /** A call was under way, so that nobody knows at once what came of it. */
+  inFlight: boolean
 }
 
 /** How long a thread had to wait for somebody else, in milliseconds. */
-export type Recovery = Pick<Held, 'how' | 'unknownCall'> & { ms: number }
+export type Recovery = Pick<Held, 'how' | 'inFlight'> & {
+  /** Until the claim was taken from the dead. */
+  releasedMs: number
+  /** Until somebody served the thread again: later where its operation waits, or its lane rests. */
+  servedMs: number
+}
 
-/** Remembers what the dead held, to find in the ledger when somebody else went on with it. */
+/** Remembers what the dead held, to find in the ledger when others went on with it. */
 export class Deaths {
   readonly #pool: pg.Pool
   readonly #held: Held[] = []
@@ -22,42 +31,41 @@ export class Deaths {
     this.#pool = pool
   }
 
-  async note(pid: number, how: 'kill' | 'stop'): Promise<void> {
+  async note(pid: number, how: Death): Promise<void> {
     const goneAt = new Date()
     try {
       const { rows } = await this.#pool.query(
-        `select o.thread_id, o.attempts, o.intent is not null as unknown_call
+        `select o.thread_id as thread, o.id as operation, o.attempts as attempt, o.intent is not null as "inFlight"
            from thread_operations o join dispatchers d on d.id = o.claimed_by
           where d.pid = $1 and o.status = 'processing'`,
         [pid],
       )
-      for (const { thread_id, attempts, unknown_call } of rows)
-        this.#held.push({
-          thread: thread_id,
-          attempt: attempts,
-          unknownCall: unknown_call,
-          goneAt,
-          how,
-        })
+      for (const row of rows) this.#held.push({ how, goneAt, ...row })
     } catch {
       // The database is away as well: this death is not measured.
     }
   }
 
-  /** Of those that were taken over: who was stopped and went on in time lost nothing. */
+  /** Without those that nobody had to take over, because the dispatcher went on in time. */
   async recoveries(): Promise<Recovery[]> {
     const found: Recovery[] = []
-    for (const { thread, attempt, goneAt, how, unknownCall } of this.#held) {
+    for (const { how, goneAt, thread, operation, attempt, inFlight } of this.#held) {
       const { rows } = await this.#pool.query(
-        `select min(e.at) as at from operation_events e
-          where e.thread_id = $1 and e.to_status = 'processing' and e.attempt > $2 and e.at > $3
-            and exists (select from operation_events r
-                         where r.thread_id = e.thread_id and r.operation_id = e.operation_id and r.attempt = $2
-                           and r.to_status = 'pending' and r.code is null and r.at between $3 and e.at)`,
-        [thread, attempt, goneAt],
+        `select r.at as released, (select min(e.at) from operation_events e
+                                    where e.thread_id = r.thread_id and e.to_status = 'processing' and e.id > r.id) as served
+           from operation_events r
+          where r.thread_id = $1 and r.operation_id = $2 and r.attempt = $3 and r.at > $4
+            and r.from_status = 'processing' and r.to_status = 'pending' and r.retry_at <= r.at`,
+        [thread, operation, attempt, goneAt],
       )
-      const at: Date | null = rows[0].at
-      if (at) found.push({ how, unknownCall, ms: at.getTime() - goneAt.getTime() })
+      const [event] = rows
+      if (event?.served)
+        found.push({
+          how,
+          inFlight,
+          releasedMs: event.released.getTime() - goneAt.getTime(),
+          servedMs: event.served.getTime() - goneAt.getTime(),
+        })
     }
     return found
   }

@@ -4,6 +4,7 @@ import { openSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { environmentWith, type SettingName } from '../src/config.ts'
+import type { Death } from './deaths.ts'
 import type { FleetDisturbance } from './disturbances.ts'
 
 const main = fileURLToPath(new URL('../src/cli/main.ts', import.meta.url))
@@ -15,7 +16,7 @@ export type FleetOptions = {
   /** Where the dispatchers' logs go. */
   folder: string
   /** Told when a dispatcher died or fell silent, by its process id, at once. */
-  onGone: (pid: number, how: 'kill' | 'stop') => Promise<void>
+  onGone: (pid: number, how: Death) => Promise<void>
 }
 
 export type FleetCounts = { kill: number; stop: number; terminate: number; crash: number }

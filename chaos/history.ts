@@ -12,7 +12,7 @@ export type Judged = {
   status: string
   turn: number | null
   error: { code: string } | null
-  result: { text?: string | null } | null
+  result: { text?: string | null; run?: { id: string | null } } | null
 }
 
 /** What an operation leaves in the provider thread, in this order. */

@@ -1,6 +1,6 @@
 import type pg from 'pg'
 import type { Emulator } from '../src/emulator/index.ts'
-import { examine, type Question } from '../src/store/doctor/examine.ts'
+import { defaultLimits, examine } from '../src/store/doctor/examine.ts'
 import { brokenPromises, type Sent } from '../test/support/promised-order.ts'
 import type { Judged } from './history.ts'
 import { type Offender, offender } from './offender.ts'
@@ -10,7 +10,6 @@ export type Evidence = {
   pool: pg.Pool
   emulator: Emulator
   sent: readonly Sent[]
-  question: Question
 }
 
 /** Failures that faults explain: the provider went on refusing until the attempts were used up. */
@@ -18,7 +17,7 @@ const exhausted =
   /^(connection_lost|provider_timeout|provider_error|provider_unreachable|overloaded|server_error|rate_limit_exceeded|run_expired|run_cancelled|foreign_run_timeout)$/
 
 /** Compares what the provider holds, by its own account, with what was promised. */
-export async function judge({ pool, emulator, sent, question }: Evidence): Promise<{
+export async function judge({ pool, emulator, sent }: Evidence): Promise<{
   operations: Judged[]
   offenders: Offender[]
 }> {
@@ -39,7 +38,7 @@ export async function judge({ pool, emulator, sent, question }: Evidence): Promi
     const own = operations.filter(({ thread_id }) => thread_id === thread.id)
     offenders.push(...(await judgeThread(thread, own, emulator)))
   }
-  for (const { invariant, offenders: found } of await examine(pool, question)) {
+  for (const { invariant, offenders: found } of await examine(pool, defaultLimits)) {
     for (const { id, thread, detail } of found)
       offenders.push({
         offence: 'doctor',
@@ -113,7 +112,7 @@ async function conflicts(
       )
     const { rows } = await pool.query(
       `select count(*) filter (where code in ('thread_busy', 'conversation_locked')) as told,
-              count(*) filter (where from_status = 'processing' and to_status = 'pending' and code is null) as died
+              count(*) filter (where from_status = 'processing' and retry_at <= at) as died
          from operation_events where thread_id = $1`,
       [id],
     )

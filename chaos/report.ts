@@ -66,14 +66,14 @@ export function reportText({
         .map(([cause, n]) => `${n} ${cause}`)
         .join(', '),
     ],
-    [
-      'recovery',
-      recoveryText(
-        recoveries.filter(({ unknownCall }) => !unknownCall),
-        'no call under way',
-      ),
-    ],
-    ['', recoveryText(recoveries, 'all')],
+    ...(['kill', 'stop'] as const).flatMap((how): Array<[string, string]> => {
+      const those = recoveries.filter((one) => one.how === how)
+      const signal = how === 'kill' ? 'SIGKILL' : 'SIGSTOP'
+      return [
+        [`after ${signal}`, recoveryText(those)],
+        ['  no call in flight', recoveryText(those.filter(({ inFlight }) => !inFlight))],
+      ]
+    }),
     ['drained in', seconds(drainedMs)],
     ...offences.map((name): [string, string] => [named[name], String(offence[name] ?? 0)]),
   ]
@@ -101,20 +101,17 @@ const named = {
 const offenderText = ({ offence, thread, operations, text }: Offender) =>
   `${offence}: ${thread ?? 'no thread'}, operations ${operations.join(', ') || '-'}: ${text}`
 
-function recoveryText(recoveries: readonly Recovery[], of: string): string {
-  const parts = (['kill', 'stop'] as const).map((how) => {
-    const sorted = recoveries
-      .filter((one) => one.how === how)
-      .map(({ ms }) => ms)
-      .sort((a, b) => a - b)
-    const at = (share: number) =>
-      seconds(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN)
-    const after = how === 'kill' ? 'SIGKILL' : 'SIGSTOP'
-    return sorted.length === 0
-      ? `no thread after ${after}`
-      : `${sorted.length} threads after ${after}: p50 ${at(0.5)}, p99 ${at(0.99)}`
-  })
-  return `${parts.join('; ')} (${of})`
+/** From the death on, until its claim was taken from it, and until its thread was served again. */
+function recoveryText(recoveries: readonly Recovery[]): string {
+  if (recoveries.length === 0) return 'no threads'
+  const at = (share: number, times: readonly number[]) =>
+    seconds(times[Math.min(times.length - 1, Math.floor(times.length * share))] as number)
+  const spread = (of: (recovery: Recovery) => number) => {
+    const times = recoveries.map(of).sort((a, b) => a - b)
+    return `p50 ${at(0.5, times)}, p99 ${at(0.99, times)}`
+  }
+  const released = spread(({ releasedMs }) => releasedMs)
+  return `${recoveries.length} threads: released ${released}; served again ${spread(({ servedMs }) => servedMs)}`
 }
 
 function countBy(words: readonly string[]): Record<string, number> {

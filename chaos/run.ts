@@ -2,10 +2,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { migrate } from '../src/client/migrate.ts'
 import { createPool } from '../src/db/pool.ts'
 import { type Emulator, startEmulator } from '../src/emulator/index.ts'
-import { defaultLimits } from '../src/store/doctor/examine.ts'
 import { waitFor } from '../test/support/wait-for.ts'
 import { ChaosDatabase } from './database.ts'
 import { Deaths } from './deaths.ts'
+import { keepEvidence } from './evidence.ts'
 import { Fleet } from './fleet.ts'
 import { judge } from './judge.ts'
 import { type Plan, planOf } from './plan.ts'
@@ -48,10 +48,11 @@ export async function runChaos(options: ChaosOptions): Promise<Result> {
     onProgress('calm; the lines are drained')
     const drainedMs = await drain(pool, scale, signal)
     await allAnswered(emulator, scale, signal)
-    const question = defaultLimits
-    const { operations, offenders } = await judge({ pool, emulator, sent: stage.sent, question })
+    const { sent } = stage
+    const { operations, offenders } = await judge({ pool, emulator, sent })
     const recoveries = await deaths.recoveries()
     keep = offenders.length > 0
+    if (keep) await keepEvidence(database.folder, pool, emulator, offenders)
     const { counts } = fleet
     await fleet.end(30_000)
     return {

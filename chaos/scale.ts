@@ -43,6 +43,7 @@ export const short = (seconds: number): Scale => ({
   operations: Math.max(50, seconds * 15),
   settings: {
     heartbeatMs: '100',
+    graceMs: '800',
     leaseMs: '2000',
     pollMs: '100',
     callTimeoutMs: '1500',

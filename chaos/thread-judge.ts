@@ -34,7 +34,7 @@ export async function judgeThread(
     found.push(offender('order', id, about(said), `said in the order ${said.join(', ')}`))
   for (const { id: operation, data, status, result } of started) {
     const answer = answerOf(data)
-    if (status === 'completed' && answer !== undefined && result?.text !== answer)
+    if (status === 'completed' && answer !== undefined && !tells(result, answer))
       found.push(offender('loss', id, [operation], `its result is ${JSON.stringify(result?.text)}`))
   }
   const metadata = await metadataOf(emulator, provider, provider_thread_id)
@@ -62,4 +62,10 @@ async function metadataOf(
   const headers = { authorization: 'Bearer judge', 'openai-beta': 'assistants=v2' }
   const answer = await fetch(`${url}/${kind}/${id}`, { headers })
   return ((await answer.json()) as { metadata?: Record<string, string> }).metadata ?? {}
+}
+
+/** Where the run's id was lost and reads lag, an outsider's answer may stand right behind. */
+function tells(result: Judged['result'], answer: string): boolean {
+  const text = result?.text ?? ''
+  return result?.run?.id === null ? text.startsWith(answer) : text === answer
 }

@@ -85,9 +85,15 @@ export function weathers(random: Random, untilMs: number, scale: Scale): Weather
   let deck: Array<Fault | Fault[]> = []
   for (let atMs = 0; atMs < untilMs; atMs += lastsMs * scale.pace) {
     if (deck.length < faultsAtOnce) deck = [...deck, ...shuffled(random, everyFault(random, scale))]
-    all.push({ atMs: Math.round(atMs), faults: deck.splice(0, faultsAtOnce).flat() })
+    all.push({ atMs: Math.round(atMs), faults: decidable(deck.splice(0, faultsAtOnce).flat()) })
   }
   return all
+}
+
+/** Whether the input of a failed response stays is looked up once: where reads lag, nothing can tell. */
+function decidable(faults: readonly Fault[]): Fault[] {
+  const stays = faults.some(({ name }) => name === 'failed_input_stays')
+  return faults.filter(({ name }) => !(stays && name === 'read_lag'))
 }
 
 function shuffled<T>(random: Random, values: readonly T[]): T[] {

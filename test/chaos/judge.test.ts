@@ -1,7 +1,6 @@
 import type pg from 'pg'
 import { describe, expect } from 'vitest'
 import { judge } from '../../chaos/judge.ts'
-import { defaultLimits } from '../../src/store/doctor/examine.ts'
 import { type Line, startLine } from '../operations/line.ts'
 import { test } from '../support/own-database.ts'
 import type { Sent } from '../support/promised-order.ts'
@@ -32,7 +31,7 @@ async function served(pool: pg.Pool, line: Line): Promise<Sent[]> {
 
 /** What the judge says, as `offence: operations`. */
 async function verdict(pool: pg.Pool, { emulator }: Line, sent: readonly Sent[]) {
-  const { offenders } = await judge({ pool, emulator, sent, question: defaultLimits })
+  const { offenders } = await judge({ pool, emulator, sent })
   return offenders.map(({ offence, operations }) => `${offence}: ${operations.join(', ')}`)
 }
 

@@ -85,7 +85,7 @@ export class CrashFleet {
 
   /** A dispatcher of both providers, in this process, that finds the dead ones soon. */
   survivor(onPoint?: OnPoint): Promise<RunningDispatcher> {
-    const settings = { ...this.#settings, heartbeatMs: 100, leaseMs: 600 }
+    const settings = { ...this.#settings, heartbeatMs: 100, graceMs: 400, leaseMs: 600 }
     const config = loadConfig(settings, {}, ['databaseUrl', 'providers'])
     return startDispatcher(config, createLogger({ level: 'error' }), { onPoint })
   }
@@ -93,7 +93,7 @@ export class CrashFleet {
   /** A dispatcher of one provider, as a process. It releases nobody, so that each death stays one of its own. */
   dispatcher(provider: ProviderName, crash: Crash | null = null): ChildProcess {
     if (this.#closed) throw new Error('The fleet is closed.')
-    const settings = { ...this.#settings, leaseMs: 600_000 }
+    const settings = { ...this.#settings, graceMs: 600_000, leaseMs: 600_000 }
     const orders: Orders = { settings, provider, crash }
     const child = spawn(process.execPath, [crashingDispatcher, JSON.stringify(orders)], {
       env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: this.#cache },
