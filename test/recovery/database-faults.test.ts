@@ -86,11 +86,10 @@ describe('the database', () => {
         others.push(client)
       }
     }
-    await exhaust()
-    await terminateDispatchers(pool)
-    await exhaust()
     for (const thread of threads) await fleet.insert(thread, 3)
     await waitFor(async () => {
+      await exhaust()
+      await terminateDispatchers(pool)
       await exhaust()
       return fleet.messages.some(isLoss)
     })
@@ -162,23 +161,36 @@ describe("a user's transaction that is left idle for longer than the lease", () 
     await fleet.expectOneEffectEach()
   })
 
-  test('on the row of one dispatcher leaves its work to the others', async ({
-    pool,
-    url,
-    connected,
-  }) => {
-    const fleet = await Fleet.start({ databaseUrl: url, pool, emulator: slow })
-    const threads = await fleet.open(5)
-    await fleet.isOver()
+  test.for([
+    ['on the row of one dispatcher', 1],
+    ['on the rows of all dispatchers', 2],
+  ] as const)('%s stalls what it holds at most', async ([, count], { pool, url, connected }) => {
+    const long = { latency: { queuedMs: 0, thinkMs: 3_000, perTokenMs: 0 } }
+    const fleet = await Fleet.start({ databaseUrl: url, pool, emulator: long })
+    // More than one dispatcher has slots for.
+    const threads = await fleet.open(16)
+    for (const thread of threads) await fleet.say(thread, 'add_message_and_run')
+    const holders = async (): Promise<Array<{ id: string; held: string[] }>> => {
+      const { rows } = await pool.query(
+        `select claimed_by as id, array_agg(thread_id) as held from thread_operations
+          where progress ? 'run_id' and claimed_by is not null group by claimed_by`,
+      )
+      return rows
+    }
+    await waitFor(async () => (await holders()).flatMap(({ held }) => held).length === 16)
+    const locked = (await holders()).slice(0, count)
     const user = await connected()
     await user.query('begin')
-    await user.query('select from dispatchers order by id limit 1 for update')
-    for (const thread of threads) await fleet.insert(thread, 3)
-    await fleet.isOver()
-    await waitFor(() => fleet.messages.some(isLoss))
-    for (const thread of threads) await fleet.insert(thread, 3)
-    await fleet.isOver()
+    await user.query('select from dispatchers where id = any ($1) for update', [
+      locked.map(({ id }) => id),
+    ])
+    await waitFor(() => fleet.messages.filter(isLoss).length >= count)
+    const free = threads.filter((thread) => !locked.some(({ held }) => held.includes(thread)))
+    const opened = await fleet.open(2, 'later')
+    for (const thread of [...free, ...opened]) await fleet.say(thread, 'add_message')
+    await waitFor(async () => (await unfinished(pool, [...free, ...opened])) === 0)
     await user.query('rollback')
+    await fleet.isOver()
     await fleet.expectOneEffectEach()
   })
 })

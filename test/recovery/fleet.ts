@@ -98,25 +98,39 @@ export class Fleet {
   }
 
   /** Threads whose names begin with their provider; half of them on each. */
-  async open(count: number): Promise<string[]> {
-    const opened = await this.openEach(
-      Array.from({ length: count }, (_, i) => (i % 2 === 0 ? 'responses' : 'assistants')),
+  async open(count: number, name = 'first'): Promise<string[]> {
+    const threads = Array.from(
+      { length: count },
+      (_, i) => `${i % 2 === 0 ? 'responses' : 'assistants'}:${name} ${i}`,
     )
-    return opened.map(({ thread }) => thread)
+    await this.#create(threads)
+    return threads
   }
 
-  /** A thread for each of these providers, once it is there. */
+  /** A thread for each of these providers, and its id there. */
   async openEach(providers: readonly ProviderName[]) {
     const threads = providers.map((provider, i) => `${provider}:${i}`)
-    for (const [i, thread] of threads.entries())
-      await this.#pool.query(
-        `insert into thread_operations (thread_id, operation, data) values ($1, 'create_thread', $2)`,
-        [thread, { provider: providers[i] }],
-      )
-    await this.isOver()
+    await this.#create(threads)
     const { rows } = await this.#pool.query('select id, provider_thread_id from threads')
     const idOf = new Map<string, string>(rows.map((row) => [row.id, row.provider_thread_id]))
     return threads.map((thread) => ({ thread, providerThreadId: idOf.get(thread) as string }))
+  }
+
+  /** Returns when they are there. */
+  async #create(threads: readonly string[]): Promise<void> {
+    await this.#pool.query(
+      `insert into thread_operations (thread_id, operation, data)
+       select thread, 'create_thread', jsonb_build_object('provider', split_part(thread, ':', 1))
+         from unnest($1::text[]) as t (thread)`,
+      [threads],
+    )
+    await waitFor(async () => {
+      const { rows } = await this.#pool.query(
+        'select count(provider_thread_id)::int as count from threads where id = any ($1)',
+        [threads],
+      )
+      return rows[0].count === threads.length
+    })
   }
 
   async finished(): Promise<number> {
