@@ -105,7 +105,9 @@ async function conflicts(
   for (const [providerThread, entries] of served) {
     const thread = threads.find(({ provider_thread_id }) => provider_thread_id === providerThread)
     const id = thread?.id ?? null
-    const own = entries.filter(({ cause, resent }) => cause === 'own_run' && !resent)
+    const own = entries.filter(
+      ({ cause, resent, probe }) => cause === 'own_run' && !resent && !probe,
+    )
     if (own.length > 0)
       found.push(
         offender('conflict', id, [], `${own.length} × ${own[0]?.kind} with a run of its own`),

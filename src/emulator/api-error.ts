@@ -7,7 +7,11 @@ export const conflictCauses = ['own_run', 'foreign_run', 'lingering_lock'] as co
 export type ConflictCause = (typeof conflictCauses)[number]
 /** Who holds a lock; no run does when it lingers. */
 export type Holder = { cause: ConflictCause; runId: string | null }
-export type Conflict = Holder & { kind: ConflictKind }
+export type Conflict = Holder & {
+  kind: ConflictKind
+  /** The refused request would have been refused anyway, for its input: it only asked for the lock. */
+  probe?: boolean
+}
 
 export type ErrorDetails = {
   param?: string

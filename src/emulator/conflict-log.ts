@@ -9,7 +9,7 @@ import {
 import type { RunLog } from './run-log.ts'
 
 /** A lock error that was served. */
-export type ConflictEntry = Conflict & {
+export type ConflictEntry = Required<Conflict> & {
   at: Date
   threadId: string | null
   /** The refused request carries the metadata of the run that refuses it, so it was sent again. */
@@ -29,7 +29,7 @@ export class ConflictLog {
     const tagged = metadata && Object.keys(metadata).length > 0
     const held = conflict.runId === null ? undefined : this.#runs.metadataOf(conflict.runId)
     const resent = Boolean(tagged) && isDeepStrictEqual({ ...metadata }, { ...held })
-    this.#entries.push({ at: new Date(), threadId, ...conflict, resent })
+    this.#entries.push({ at: new Date(), threadId, probe: false, ...conflict, resent })
   }
 
   get entries(): ConflictEntry[] {

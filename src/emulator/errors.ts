@@ -14,13 +14,13 @@ export const messageConflict = (threadId: string, holder: Holder): ApiError =>
     conflict: { kind: 'message_conflict', ...holder },
   })
 
-export const conversationLocked = (holder: Holder): ApiError =>
+export const conversationLocked = (holder: Holder, probe = false): ApiError =>
   refusal(
     'Another process is currently operating on this conversation. Please retry in a few seconds.',
     {
       param: 'conversation',
       code: 'conversation_locked',
-      conflict: { kind: 'conversation_locked', ...holder },
+      conflict: { kind: 'conversation_locked', ...holder, probe },
     },
   )
 

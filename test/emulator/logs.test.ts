@@ -102,6 +102,8 @@ test('a conflict tells which run held the lock, and whether its own request was 
   await refusal(client.responses.create({ ...create, ...tagged }))
   await refusal(client.responses.create({ ...create, metadata: { inturn_operation: '8' } }))
   await refusal(client.responses.create(create))
+  const nothing = { type: 'item_reference' as const, id: 'msg_none' }
+  await refusal(client.responses.create({ ...create, input: [nothing] }))
 
   const { id: thread } = await client.beta.threads.create()
   const foreign = emulator.foreignRun(thread, { ms: 60_000 })
@@ -110,11 +112,12 @@ test('a conflict tells which run held the lock, and whether its own request was 
   const locked = { kind: 'conversation_locked', cause: 'own_run', threadId: conversation, runId }
   expect(emulator.conflicts()).toMatchObject([
     { ...locked, resent: true, at: expect.any(Date) },
+    { ...locked, resent: false, probe: false },
     { ...locked, resent: false },
-    { ...locked, resent: false },
+    { ...locked, resent: false, probe: true },
     { kind: 'message_conflict', cause: 'foreign_run', threadId: thread, runId: foreign },
   ])
-  expect(emulator.stats.conflictsByCause).toEqual({ own_run: 3, foreign_run: 1, lingering_lock: 0 })
+  expect(emulator.stats.conflictsByCause).toEqual({ own_run: 4, foreign_run: 1, lingering_lock: 0 })
 })
 
 test('requests, runs and conflicts are there for other processes too', async () => {

@@ -169,7 +169,7 @@ export class Fleet {
     }
     const unexplained = this.emulator
       .conflicts()
-      .filter(({ cause, resent }) => cause === 'own_run' && !resent)
+      .filter(({ cause, resent, probe }) => cause === 'own_run' && !resent && !probe)
     expect(unexplained).toEqual([])
     await expectHealthy(this.#pool)
   }

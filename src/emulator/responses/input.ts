@@ -54,6 +54,13 @@ function servedItem(input: InputItem): Item {
 
 const idOf = (input: InputItem): string | undefined => (input as { id?: string }).id
 
+/** Whether some reference names an item that is not in the context. */
+export const refersToNothing = (input: readonly InputItem[], context: readonly Item[]): boolean =>
+  input.some(
+    (one) =>
+      'type' in one && one.type === 'item_reference' && !context.some(({ id }) => id === idOf(one)),
+  )
+
 /**
  * `input` behind `context`. A reference adds nothing: what it names must stand in the context. An
  * id may not occur twice.

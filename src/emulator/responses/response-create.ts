@@ -12,7 +12,7 @@ import { longId } from '../ids.ts'
 import { checkId } from '../router.ts'
 import { EventLog } from '../sse.ts'
 import { integer, metadataSchema, parse } from '../validate.ts'
-import { itemsSchema, servedItems } from './input.ts'
+import { itemsSchema, refersToNothing, servedItems } from './input.ts'
 import type { ServedResponse } from './objects.ts'
 import { checkPairs } from './reasoning.ts'
 import { work } from './response-lifecycle.ts'
@@ -91,9 +91,9 @@ export function createResponse(
   if (input == null && !previousId && !conversationId && !request.prompt) throw missingInput()
 
   const conversation = conversationId ? conversationOf(state, conversationId) : null
-  if (conversation) checkUnlocked(conversation)
-  const before = conversation ? itemsNow(conversation) : chain(state, previousId)
   const given = typeof input === 'string' ? [{ role: 'user' as const, content: input }] : input
+  if (conversation) checkUnlocked(conversation, refersToNothing(given ?? [], conversation.items))
+  const before = conversation ? itemsNow(conversation) : chain(state, previousId)
   const items = servedItems(given ?? [], before())
   const all = [...before(), ...items]
   checkCallsAnswered(all)

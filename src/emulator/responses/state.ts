@@ -49,14 +49,14 @@ export function responseOf(state: ResponsesState, id = ''): ResponseState {
   return found
 }
 
-/** Refuses what would change a conversation that a response is working on. */
-export function checkUnlocked({ active, lockedUntil }: ConversationState): void {
+/** Refuses what would change a conversation that a response is working on; `probe` as in `Conflict`. */
+export function checkUnlocked({ active, lockedUntil }: ConversationState, probe = false): void {
   if (active) {
     const cause: ConflictCause = active.foreignMs === null ? 'own_run' : 'foreign_run'
-    throw conversationLocked({ cause, runId: active.response.id })
+    throw conversationLocked({ cause, runId: active.response.id }, probe)
   }
   if (lockedUntil > performance.now())
-    throw conversationLocked({ cause: 'lingering_lock', runId: null })
+    throw conversationLocked({ cause: 'lingering_lock', runId: null }, probe)
 }
 
 /** Adds to the end. `responseId` is what brought the items along or wrote them. */
