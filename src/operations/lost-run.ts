@@ -61,19 +61,20 @@ async function findByAnswer(
   let intent = lost
   const ageMs = await ageOf(context, intent)
   const isPastDeadline = ageMs >= intent.timeout_ms || intent.resend === true
-  let isBusy = false
-  if (isPastDeadline && !intent.free) {
-    isBusy = await provider.isBusy(threadId, request.parameters, call)
-    if (!isBusy) intent = await journal.restartIntent({ timeout_ms: 0, free: true })
+  const look = () => provider.findAnswer(threadId, intent.after, request, call)
+  let trace = await look()
+  if (trace.found !== 'run' && isPastDeadline && !intent.free) {
+    if (await provider.isBusy(threadId, request.parameters, call))
+      throw stillGoesOn(context, ageMs - intent.timeout_ms)
+    intent = await journal.restartIntent({ timeout_ms: 0, free: true })
+    trace = await look() // it may have ended between the two
   }
-  const trace = await provider.findAnswer(threadId, intent.after, request, call)
   if (trace.found === 'run') {
     const { after } = intent
     const answered = { after, message: request.message !== undefined }
     await journal.note({ answered, ...(trace.messageId && { message_id: trace.messageId }) })
     return trace.run
   }
-  if (isBusy) throw stillGoesOn(context, ageMs - intent.timeout_ms)
   await mayResend(context, intent)
   if (trace.found === 'message') await journal.note({ message_id: trace.messageId })
   return null
