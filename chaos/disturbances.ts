@@ -7,6 +7,8 @@ export type Disturbance = { atMs: number } & (
   | FleetDisturbance
   /** `immediate` is how PostgreSQL crashes, `fast` how it is stopped. */
   | { what: 'restart database'; mode: 'immediate' | 'fast'; downMs: number }
+  /** Somebody else takes every connection that is left. */
+  | { what: 'take connections'; ms: number }
   /** A transaction that is left open, holding rows. */
   | { what: 'hold rows'; of: 'operations' | 'thread' | 'dispatchers'; thread: string; ms: number }
   /** A run that somebody else starts. */
@@ -69,6 +71,10 @@ export function disturbances(
         mode: random.of(['immediate', 'fast']),
         downMs: ms(0, 4_000),
       }),
+    ),
+    ...every(
+      () => ms(50_000, 120_000),
+      (atMs) => ({ atMs, what: 'take connections', ms: ms(2_000, 12_000) }),
     ),
     ...every(
       () => ms(8_000, 30_000),

@@ -8,7 +8,12 @@ export type Judged = {
   id: number
   thread_id: string
   operation: string
-  data: { message?: string; instructions?: string; metadata?: Record<string, string> }
+  data: {
+    message?: string
+    instructions?: string | null
+    tools?: unknown
+    metadata?: Record<string, string>
+  }
   status: string
   turn: number | null
   error: { code: string } | null
@@ -18,13 +23,18 @@ export type Judged = {
 /** What an operation leaves in the provider thread, in this order. */
 export type Trace = { text: string; must: boolean }
 
-/** Of a completed operation everything; of one that was given up after it had started, whatever it came to. */
-export function tracesOf({ data, status, operation }: Judged): Trace[] {
-  const must = status === 'completed'
-  const message = operation === 'create_thread' ? undefined : data.message
-  const answer = answerOf(data)
-  return [message, answer].flatMap((text) => (text === undefined ? [] : [{ text, must }]))
+/** Of one that ended as it should everything; of one that was given up, whatever it had come to. */
+export function tracesOf(operation: Judged): Trace[] {
+  const must = isAsIntended(operation)
+  const texts = [operation.data.message, answerOf(operation.data)]
+  return texts.flatMap((text) => (text === undefined ? [] : [{ text, must }]))
 }
+
+/** A run that calls a function fails for it: there is nobody to answer the call. */
+export const isAsIntended = ({ data, status, error }: Judged): boolean =>
+  data.tools === undefined
+    ? status === 'completed'
+    : status === 'failed' && error?.code === 'requires_action'
 
 export const answerOf = ({ instructions }: Judged['data']): string | undefined =>
   instructions?.replace('Reply with exactly: ', '')

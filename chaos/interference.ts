@@ -33,6 +33,19 @@ export async function holdRows(
   return true
 }
 
+/** Opens connections until the server has none left, and holds them; returns how many. */
+export async function takeConnections(
+  databaseUrl: string,
+  pause: (ms: number) => Promise<void>,
+  { ms }: Of<'take connections'>,
+): Promise<number> {
+  const taken: Array<Awaited<ReturnType<typeof connect>>> = []
+  const take = () => connect(databaseUrl, { applicationName: 'chaos hog' }).catch(() => null)
+  for (let client = await take(); client !== null; client = await take()) taken.push(client)
+  await pause(ms).finally(() => Promise.all(taken.map((client) => client.end())))
+  return taken.length
+}
+
 /** False: the database was away, or there was no provider thread on which an outsider could start a run. */
 export async function runAsOutsider(
   pool: pg.Pool,

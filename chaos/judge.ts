@@ -2,7 +2,7 @@ import type pg from 'pg'
 import type { Emulator } from '../src/emulator/index.ts'
 import { defaultLimits, examine } from '../src/store/doctor/examine.ts'
 import { brokenPromises, type Sent } from '../test/support/promised-order.ts'
-import type { Judged } from './history.ts'
+import { isAsIntended, type Judged } from './history.ts'
 import { type Offender, offender } from './offender.ts'
 import { judgeThread, type Thread } from './thread-judge.ts'
 
@@ -14,7 +14,7 @@ export type Evidence = {
 
 /** Failures that faults explain: the provider went on refusing until the attempts were used up. */
 const exhausted =
-  /^(connection_lost|provider_timeout|provider_error|provider_unreachable|overloaded|server_error|rate_limit_exceeded|run_expired|run_cancelled|foreign_run_timeout)$/
+  /^(connection_lost|provider_timeout|provider_error|provider_unreachable|overloaded|server_error|rate_limit_exceeded|run_expired|run_timeout|outcome_unknown|foreign_run_timeout)$/
 
 /** Compares what the provider holds, by its own account, with what was promised. */
 export async function judge({ pool, emulator, sent }: Evidence): Promise<{
@@ -56,10 +56,11 @@ function unfinished(operations: readonly Judged[], sent: readonly Sent[]): Offen
     ...sent
       .filter(({ id, committed }) => Number.isFinite(committed ?? Infinity) && !known.has(id))
       .map(({ id, thread }) => offender('loss', thread, [id], 'committed, and not in the table')),
-    ...operations.flatMap(({ id, thread_id, status, error }) => {
+    ...operations.flatMap((operation) => {
+      const { id, thread_id, status, error } = operation
       if (!/^(completed|failed|cancelled)$/.test(status))
         return [offender('loss', thread_id, [id], `still ${status} (${error?.code ?? 'no error'})`)]
-      return status === 'failed' && !exhausted.test(error?.code ?? '')
+      return status === 'failed' && !isAsIntended(operation) && !exhausted.test(error?.code ?? '')
         ? [offender('failure', thread_id, [id], `failed: ${JSON.stringify(error)}`)]
         : []
     }),

@@ -5,7 +5,7 @@ import { reportText } from './report.ts'
 import { runChaos } from './run.ts'
 import { short, standard } from './scale.ts'
 
-const help = `npm run chaos -- [--seconds 600] [--seed N] [--short]
+const help = `npm run chaos -- [--seconds 600] [--seed N] [--short] [--keep]
 
 Serves mixed operations on many threads from an emulator while dispatchers are killed, stopped and
 restarted, the database crashes, rows are held and the provider fails in every way it knows. Then all
@@ -15,6 +15,7 @@ is calm, and the emulator's own history is compared with what was promised.
   --seed N     the same seed gives the same plan; by default a random one
   --short      everything some ten times faster: short deadlines, leases and lags. Without it the
                dispatchers have no settings, so that the defaults are proved
+  --keep       keep the database and the dispatchers' logs, also where nothing is wrong
 
 Ends with 1 where anything was lost, doubled or out of order, and keeps the database then.`
 
@@ -27,6 +28,7 @@ function options() {
         seconds: { type: 'string', default: '600' },
         seed: { type: 'string', default: String(randomInt(1_000_000)) },
         short: { type: 'boolean', default: false },
+        keep: { type: 'boolean', default: false },
         help: { type: 'boolean', default: false },
       },
     })
@@ -47,7 +49,7 @@ function wholeNumber(flag: string, text: string, least: number, most: number): n
 }
 
 async function main(): Promise<number> {
-  const { seconds, seed, help: wanted, short: isShort } = options()
+  const { seconds, seed, keep, help: wanted, short: isShort } = options()
   if (wanted) {
     console.log(help)
     return 0
@@ -59,7 +61,7 @@ async function main(): Promise<number> {
   try {
     const scale = isShort ? short(seconds) : standard(seconds)
     const onProgress = (text: string) => console.log(text)
-    const result = await runChaos({ seed, seconds, scale, signal, onProgress })
+    const result = await runChaos({ seed, seconds, scale, keep, signal, onProgress })
     console.log(`\n${reportText(result)}`)
     return result.offenders.length === 0 ? 0 : 1
   } catch (error) {

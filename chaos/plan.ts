@@ -100,6 +100,7 @@ function operation(
   number: number,
   { id: thread, provider, visited }: PlannedThread,
 ): Pick<PlannedOperation, 'thread' | 'operation' | 'data'> {
+  const drawn = random.of(frequencies)
   const message = random.chance(0.2) ? 'ok' : `message ${number}`
   const run = {
     model: 'gpt-4o',
@@ -107,26 +108,45 @@ function operation(
     instructions: `Reply with exactly: answer ${number}`,
   }
   const metadata = { number: String(number) }
-  const data: Record<OperationKind, object> = {
-    create_thread: { metadata },
-    add_message: { message },
-    create_run: run,
-    add_message_and_run: { message, ...run },
-    update_thread: { metadata },
+  const needsMessage = provider === 'responses' && visited
+  switch (drawn) {
+    case 'create_run':
+      if (!needsMessage) return { thread, operation: drawn, data: run }
+      return { thread, operation: 'add_message_and_run', data: { message, ...run } }
+    case 'call of a function':
+      // Its answer must not be about what an outsider has said in between, as it may be where a message
+      // does not travel with its run; nor may a bare run go on about it, as on a conversation.
+      if (visited !== (provider === 'responses'))
+        return { thread, operation: 'add_message', data: { message } }
+      return {
+        thread,
+        operation: 'add_message_and_run',
+        data: { ...run, message: `Call look_up for ${number}.`, instructions: null, tools },
+      }
+    case 'add_message_and_run':
+      return { thread, operation: drawn, data: { message, ...run } }
+    case 'add_message':
+      return { thread, operation: drawn, data: { message } }
+    default:
+      return { thread, operation: drawn, data: { metadata } }
   }
-  const drawn = random.of(frequencies)
-  const operation =
-    drawn === 'create_run' && provider === 'responses' && visited ? 'add_message_and_run' : drawn
-  return { thread, operation, data: data[operation] }
 }
 
-const frequencies: readonly OperationKind[] = [
+const frequencies: ReadonlyArray<OperationKind | 'call of a function'> = [
   'add_message_and_run',
   'add_message_and_run',
   'add_message_and_run',
+  'add_message_and_run',
+  'add_message',
   'add_message',
   'add_message',
   'create_run',
+  'create_run',
+  'call of a function',
   'update_thread',
   'create_thread',
 ]
+
+/** As either provider writes it; each reads its own half. */
+const lookUp = { name: 'look_up', parameters: { type: 'object', properties: {} } }
+const tools = [{ type: 'function', strict: false, ...lookUp, function: lookUp }]

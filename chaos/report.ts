@@ -16,7 +16,10 @@ export type Result = {
   counts: FleetCounts & {
     restarts: number
     sessionsCut: number
+    connectionsTaken: number
     heldRows: number
+    /** Operations that were held for an operator, and resumed when all was calm. */
+    resumed: number
     foreignRuns: number
   }
   stats: EmulatorStats
@@ -51,7 +54,7 @@ export function reportText({
     ],
     [
       'database',
-      `${counts.restarts} restarts, ${counts.sessionsCut} sessions terminated, ${counts.heldRows} idle transactions`,
+      `${counts.restarts} restarts, ${counts.sessionsCut} sessions terminated, ${counts.connectionsTaken} connections taken away, ${counts.heldRows} idle transactions`,
     ],
     ['foreign runs', `${counts.foreignRuns}`],
     [
@@ -74,19 +77,13 @@ export function reportText({
         ['  no call in flight', recoveryText(those.filter(({ inFlight }) => !inFlight))],
       ]
     }),
+    ['held for an operator', `${counts.resumed}, each resumed`],
     ['drained in', seconds(drainedMs)],
     ...offences.map((name): [string, string] => [named[name], String(offence[name] ?? 0)]),
   ]
-  const verdict =
-    offenders.length === 0
-      ? []
-      : [
-          '',
-          ...offenders.map(offenderText),
-          '',
-          `To be seen in ${folder}; again with --seed ${seed}.`,
-        ]
-  return [formatTable(['seed', String(seed)], rows), ...verdict].join('\n')
+  const found = offenders.length === 0 ? [] : ['', ...offenders.map(offenderText)]
+  const left = folder === null ? [] : ['', `To be seen in ${folder}; again with --seed ${seed}.`]
+  return [formatTable(['seed', String(seed)], rows), ...found, ...left].join('\n')
 }
 
 const named = {

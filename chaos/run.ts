@@ -18,6 +18,8 @@ export type ChaosOptions = {
   /** How long faults and disturbances go on; what is left is then drained in peace. */
   seconds: number
   scale: Scale
+  /** Leaves the database and the dispatchers' logs behind, also where nothing is wrong. Default false. */
+  keep?: boolean
   /** Calls everything off; all is cleaned up all the same. */
   signal: AbortSignal
   onProgress?: (text: string) => void
@@ -27,7 +29,7 @@ export type ChaosOptions = {
 export async function runChaos(options: ChaosOptions): Promise<Result> {
   const { seed, seconds, scale, signal, onProgress = () => {} } = options
   const plan = planOf(seed, seconds, scale)
-  const database = await ChaosDatabase.start()
+  const database = await ChaosDatabase.start({ max_connections: '70' })
   const emulator = await startEmulator({ latency: scale.latency })
   const pool = createPool(database.url, { applicationName: 'chaos', max: 5 })
   const deaths = new Deaths(pool)
@@ -46,12 +48,12 @@ export async function runChaos(options: ChaosOptions): Promise<Result> {
     onProgress(`${seconds} s of chaos`)
     await stage.perform()
     onProgress('calm; the lines are drained')
-    const drainedMs = await drain(pool, scale, signal)
+    const { drainedMs, resumed } = await drain(pool, scale, signal)
     await allAnswered(emulator, scale, signal)
     const { sent } = stage
     const { operations, offenders } = await judge({ pool, emulator, sent })
     const recoveries = await deaths.recoveries()
-    keep = offenders.length > 0
+    keep = options.keep === true || offenders.length > 0
     if (keep) await keepEvidence(database.folder, pool, emulator, offenders)
     const { counts } = fleet
     await fleet.end(30_000)
@@ -61,7 +63,7 @@ export async function runChaos(options: ChaosOptions): Promise<Result> {
       offenders,
       recoveries,
       drainedMs,
-      counts: { ...counts, ...stage.counts, restarts: database.restarts },
+      counts: { ...counts, ...stage.counts, restarts: database.restarts, resumed },
       stats: emulator.stats,
       folder: keep ? database.folder : null,
     }
@@ -87,23 +89,31 @@ async function prepare(databaseUrl: string, { threads }: Plan): Promise<void> {
   }
 }
 
-/** Waits until every operation is final; gives up after a while, which the judge will notice. */
+/**
+ * Waits until every operation is final, with an operator who resumes what is held for one; gives up after
+ * a while, which the judge will notice.
+ */
 async function drain(
   pool: ReturnType<typeof createPool>,
   { drainMs }: Scale,
   signal: AbortSignal,
-): Promise<number> {
+): Promise<{ drainedMs: number; resumed: number }> {
   const startedAt = performance.now()
+  let resumed = 0
   const left = async () => {
     signal.throwIfAborted()
     await sleep(100)
+    const held = await pool.query(
+      'select resume_thread(thread_id) from thread_operations where ready_at = never()',
+    )
+    resumed += held.rows.length
     const { rows } = await pool.query(
       'select count(*) as left from thread_operations where finished_at is null',
     )
     return rows[0].left === 0
   }
   await waitFor(left, { timeoutMs: drainMs }).catch(() => signal.throwIfAborted())
-  return performance.now() - startedAt
+  return { drainedMs: performance.now() - startedAt, resumed }
 }
 
 /** Also of those whose caller has left: what they do, they may do late. */

@@ -31,7 +31,7 @@ export const standard = (seconds: number): Scale => ({
   callTimeoutMs: 60_000,
   lagMs: 33_000,
   pace: 1,
-  latency: { queuedMs: 200, thinkMs: 800, perTokenMs: 100 },
+  latency: { queuedMs: 200, thinkMs: 2_500, perTokenMs: 100 },
   drainMs: 900_000,
 })
 
@@ -58,6 +58,6 @@ export const short = (seconds: number): Scale => ({
   callTimeoutMs: 1_500,
   lagMs: 1_200,
   pace: 0.12,
-  latency: { queuedMs: 20, thinkMs: 80, perTokenMs: 10 },
+  latency: { queuedMs: 20, thinkMs: 250, perTokenMs: 10 },
   drainMs: 60_000,
 })

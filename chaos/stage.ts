@@ -5,7 +5,7 @@ import type { Sent } from '../test/support/promised-order.ts'
 import type { ChaosDatabase } from './database.ts'
 import type { Disturbance } from './disturbances.ts'
 import type { Fleet } from './fleet.ts'
-import { cutSessions, holdRows, runAsOutsider } from './interference.ts'
+import { cutSessions, holdRows, runAsOutsider, takeConnections } from './interference.ts'
 import type { Plan } from './plan.ts'
 import type { Scale } from './scale.ts'
 import { write } from './writers.ts'
@@ -26,7 +26,7 @@ export class Stage {
   readonly #on: Staged
   readonly #startedAt = performance.now()
   readonly sent: Sent[] = []
-  readonly counts = { sessionsCut: 0, heldRows: 0, foreignRuns: 0 }
+  readonly counts = { sessionsCut: 0, connectionsTaken: 0, heldRows: 0, foreignRuns: 0 }
   #clock = 0
 
   constructor(staged: Staged) {
@@ -73,6 +73,13 @@ export class Stage {
         return database.restart(disturbance.mode, () => this.#pause(disturbance.downMs))
       case 'hold rows':
         if (await holdRows(database.url, disturbance, this.#pause)) this.counts.heldRows++
+        return
+      case 'take connections':
+        this.counts.connectionsTaken += await takeConnections(
+          database.url,
+          this.#pause,
+          disturbance,
+        )
         return
       case 'foreign run':
         if (await runAsOutsider(pool, emulator, disturbance)) this.counts.foreignRuns++

@@ -70,6 +70,7 @@ function everyFault(random: Random, { callTimeoutMs, lagMs, pace }: Scale): Arra
     { name: 'run_fails', code: 'rate_limit_exceeded', probability: 0.05 },
     { name: 'read_lag', ms: lagMs, atLeastMs: 0, probability: 0.6 },
     { name: 'read_lag', on: 'list', ms: lagMs, probability: 0.3 },
+    { name: 'tied_order', probability: 0.5 },
     { name: 'stream_cut', probability: 0.1 },
     { name: 'stream_cut', event: 1 + random.below(12), probability: 0.3 },
     { name: 'stream_cut', event: random.below(12), silently: true, probability: 0.2 },

@@ -11,9 +11,7 @@ test(`nothing is lost, doubled or out of order in a minute of chaos (SEED=${seed
 }, async ({ signal }) => {
   const result = await runChaos({ seed, seconds, scale: short(seconds), signal })
   const report = reportText(result)
-  console.log(report)
   expect(result.offenders, report).toEqual([])
   expect(result.counts.kill).toBeGreaterThan(0)
   expect(result.counts.restarts).toBeGreaterThan(0)
-  expect(result.recoveries).not.toEqual([])
 })

@@ -32,6 +32,13 @@ describe('what an operation leaves in the provider thread', () => {
     expect(tracesOf(run)).toEqual([must('Hello')])
   })
 
+  test('is the message alone, where its run is to fail for the function that it calls', () => {
+    const call = { data: { message: 'Call it.', tools: [] }, status: 'failed' }
+    const expected = operation({ ...call, error: { code: 'requires_action' } })
+    expect(tracesOf(expected)).toEqual([must('Call it.')])
+    expect(tracesOf(operation({ ...call, error: { code: 'other' } }))).toEqual([may('Call it.')])
+  })
+
   test('may be nothing or all, where it was given up', () => {
     expect(tracesOf(operation({ status: 'failed' }))).toEqual([may('Hi'), may('Hello')])
   })

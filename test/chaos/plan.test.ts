@@ -29,6 +29,7 @@ describe('within ten minutes', () => {
       'restart database fast',
       'restart database immediate',
       'stop',
+      'take connections',
       'terminate',
     ])
     const stops = plan.disturbances.flatMap((one) => (one.what === 'stop' ? [one.ms] : []))
