@@ -1,6 +1,6 @@
 import { expect } from 'vitest'
 import { laneKey } from '../../src/model/lane.ts'
-import { pauseLane } from '../../src/store/lanes.ts'
+import { limitLane, pauseLane } from '../../src/store/lanes.ts'
 import { test } from '../support/own-database.ts'
 import { inturn } from './cli.ts'
 
@@ -15,10 +15,8 @@ test('lanes shows how each stands, and never a key', async ({ url, pool }) => {
 
   await pauseLane(pool, whole, noQuota)
   await pauseLane(pool, { ...whole, model: 'gpt-5' }, rateLimit)
+  await limitLane(pool, { ...whole, provider: 'assistants' }, 3)
   const env = { OPENAI_API_KEY: 'sk-1' }
-  const limit = await inturn(['lanes', 'limit', 'assistants', '3'], { databaseUrl: url, env })
-  expect(limit.stdout).toBe(`assistants ${key}: at most 3 at once\n`)
-
   const { code, stdout } = await inturn(['lanes'], { databaseUrl: url, env })
   expect(code).toBe(0)
   expect(stdout).toMatch(/^PROVIDER +KEY +MODEL +STATE +RUNS +AT MOST +WAITING +RESTS$/m)
@@ -28,18 +26,25 @@ test('lanes shows how each stands, and never a key', async ({ url, pool }) => {
   )
   expect(stdout).toMatch(/gpt-5 +resting +- +- +0 +until \d{4}-.* UTC \(rate_limited\)$/m)
   expect(stdout).not.toContain('sk-1')
+})
 
-  const json = await inturn(['lanes', '--json'], { databaseUrl: url })
-  expect(JSON.parse(json.stdout)).toMatchObject([
-    { provider: 'assistants', key, model: '', state: 'open', runs: 0, max_runs: 3 },
+test('lanes --json gives the same to programs', async ({ url, pool }) => {
+  await pauseLane(pool, whole, noQuota)
+  await pauseLane(pool, { ...whole, model: 'gpt-5' }, rateLimit)
+  const { stdout } = await inturn(['lanes', '--json'], { databaseUrl: url })
+  expect(JSON.parse(stdout)).toMatchObject([
     { provider: 'responses', key, model: '', state: 'resting', paused_until: null },
     { provider: 'responses', key, model: 'gpt-5', reason: 'rate_limited', max_runs: null },
   ])
+})
 
-  const status = await inturn(['status'], { databaseUrl: url })
-  expect(status.stdout).toMatch(/^RESTING LANE +KEY\/MODEL +WAITING +RESTS$/m)
-  expect(status.stdout).toMatch(new RegExp(`^responses +${key}/gpt-5 +0 +until`, 'm'))
-  expect(status.stdout).not.toContain('assistants')
+test('status mentions the lanes that rest, and no other', async ({ url, pool }) => {
+  await pauseLane(pool, { ...whole, model: 'gpt-5' }, rateLimit)
+  await limitLane(pool, { ...whole, provider: 'assistants' }, 3)
+  const { stdout } = await inturn(['status'], { databaseUrl: url })
+  expect(stdout).toMatch(/^RESTING LANE +KEY\/MODEL +WAITING +RESTS$/m)
+  expect(stdout).toMatch(new RegExp(`^responses +${key}/gpt-5 +0 +until`, 'm'))
+  expect(stdout).not.toContain('assistants')
 })
 
 test('lanes resume has a lane served again', async ({ url, pool }) => {
@@ -70,6 +75,12 @@ test('lanes limit sets a maximum and takes it away', async ({ url, pool }) => {
   const none = await inturn([...limit, 'none', ...which], { databaseUrl: url })
   expect(none.stdout).toBe(`responses ${key}/gpt-5: no maximum\n`)
   expect(await maxima()).toEqual([{ max_runs: null }])
+})
+
+test('without --key, the key of the environment is meant', async ({ url }) => {
+  const env = { OPENAI_API_KEY: 'sk-1' }
+  const limit = await inturn(['lanes', 'limit', 'assistants', '3'], { databaseUrl: url, env })
+  expect(limit.stdout).toBe(`assistants ${key}: at most 3 at once\n`)
 })
 
 test.for([
