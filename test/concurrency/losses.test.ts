@@ -67,6 +67,7 @@ describe('a lost connection', () => {
         `insert into thread_operations (thread_id, operation, data)
          select 't' || i % 10, 'add_message', '{"message": "Hi"}' from generate_series(1, 20) i`,
       )
+      await waitFor(() => line.claims.length > 0) // its rounds have begun
       await terminate()
     }
     await waitFor(() => isOver(pool), { timeoutMs: 15_000 })

@@ -84,13 +84,16 @@ export class CrashFleet {
   }
 
   /** A dispatcher of both providers, in this process, that finds the dead ones soon. */
-  survivor(onPoint?: OnPoint): Promise<RunningDispatcher> {
-    const settings = { ...this.#settings, heartbeatMs: 100, graceMs: 400, leaseMs: 600 }
+  async survivor(onPoint?: OnPoint): Promise<RunningDispatcher> {
+    // What counts is how long a silence the dead themselves had announced. This one, on a busy machine,
+    // must not be taken for one of them.
+    await this.#pool.query('update dispatchers set grace_ms = 400, lease_ms = 600')
+    const settings = { ...this.#settings, heartbeatMs: 100, graceMs: 10_000, leaseMs: 20_000 }
     const config = loadConfig(settings, {}, ['databaseUrl', 'providers'])
     return startDispatcher(config, createLogger({ level: 'error' }), { onPoint })
   }
 
-  /** A dispatcher of one provider, as a process. It releases nobody, so that each death stays one of its own. */
+  /** A dispatcher of one provider, as a process. Others do not release what it held, so that each death stays one of its own. */
   dispatcher(provider: ProviderName, crash: Crash | null = null): ChildProcess {
     if (this.#closed) throw new Error('The fleet is closed.')
     const settings = { ...this.#settings, graceMs: 600_000, leaseMs: 600_000 }

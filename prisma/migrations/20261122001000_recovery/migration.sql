@@ -117,7 +117,7 @@ begin
     update thread_operations o set status = 'pending', claimed_by = null, ready_at = clock_timestamp()
      where o.id = any (array(
              select l.id from unnest(p_ids, p_attempts) as g (id, attempts) join thread_operations l on l.id = g.id
-              where l.claimed_by = p_dispatcher and l.attempts = g.attempts for update of l skip locked))
+              where l.claimed_by = p_dispatcher and l.attempts = g.attempts and l.status = 'processing' for update of l skip locked))
     returning o.id
   )
   select array_agg(g.id) into v_given_back from given_back g;
