@@ -1,6 +1,7 @@
 import type { RunParameters } from '../provider/provider.ts'
 import { runBody } from '../provider/run-parameters.ts'
 import { findAssistant } from '../store/assistants.ts'
+import { whileLocked } from '../store/while-locked.ts'
 import { type OperationContext, tagOf } from './context.ts'
 import type { RunParameters as RunData } from './data/run-parameters.ts'
 import { Refusal } from './refusal.ts'
@@ -25,11 +26,11 @@ export async function resolveAssistant(
 }
 
 async function fromTable(
-  { pool }: OperationContext,
+  { pool, call }: OperationContext,
   { assistant_id, ...said }: RunData,
 ): Promise<RunParameters> {
   if (assistant_id === undefined) return said
-  const assistant = await findAssistant(pool, assistant_id)
+  const assistant = await whileLocked(call.signal, () => findAssistant(pool, assistant_id))
   if (assistant === null)
     throw new Refusal(
       'assistant_not_found',

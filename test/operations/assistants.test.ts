@@ -6,6 +6,8 @@ import {
   saveAssistant,
 } from '../../src/store/assistants.ts'
 import { test } from '../support/database.ts'
+import { withTransaction } from '../support/transaction.ts'
+import { waitFor } from '../support/wait-for.ts'
 import { type Line, runsPath, startLine, who } from './line.ts'
 
 const bodyOf = (line: Line) => JSON.parse(line.sent('POST', runsPath)[0]?.body ?? '')
@@ -20,6 +22,25 @@ const pirate = {
 }
 
 describe('an assistant on "responses"', () => {
+  test('is read again when the database ends the session, and no attempt is burnt', async ({
+    pool,
+  }) => {
+    const line = await startLine(pool, 'responses', { maxAttempts: 1 })
+    const id = await withTransaction(pool, async (client) => {
+      await client.query('lock table assistants in access exclusive mode')
+      const id = await line.insert('cut off', 'add_message_and_run', { message: 'Hi', ...who })
+      await waitFor(async () => {
+        const { rowCount } = await pool.query(
+          `select pg_terminate_backend(pid) from pg_stat_activity
+            where wait_event_type = 'Lock' and query like '%from assistants%' and datname = current_database()`,
+        )
+        return rowCount === 1
+      })
+      return id
+    })
+    expect(await line.end(id)).toMatchObject({ status: 'completed', attempts: 1, failures: 0 })
+  })
+
   test('is a row of ours, which gives the run its parameters', async ({ pool }) => {
     await saveAssistant(pool, pirate)
     const line = await startLine(pool, 'responses')
