@@ -79,6 +79,7 @@ async function underWay(
   for (const { thread, scenario } of calls) await fleet.insert(thread, scenario)
   const dispatcher = fleet.dispatcher(provider)
   await waitFor(() => emulator.faults.faults.every(({ fired }) => fired === 1), {
+    timeoutMs: 60_000,
     message: 'every call is under way',
   })
   return dispatcher
