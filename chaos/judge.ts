@@ -1,5 +1,5 @@
 import type pg from 'pg'
-import type { Emulator } from '../src/emulator/index.ts'
+import type { ConflictEntry, Emulator } from '../src/emulator/index.ts'
 import { defaultLimits, examine } from '../src/store/doctor/examine.ts'
 import { brokenPromises, type Sent } from '../test/support/promised-order.ts'
 import { isAsIntended, type Judged } from './history.ts'
@@ -31,7 +31,7 @@ export async function judge({ pool, emulator, sent }: Evidence): Promise<{
   const offenders = [
     ...unfinished(operations, sent),
     ...outOfOrder(operations, sent),
-    ...(await conflicts(pool, emulator, threads)),
+    ...(await conflicts(pool, emulator, { operations, threads })),
     ...doubleRuns(operations, emulator),
   ]
   for (const thread of threads) {
@@ -93,26 +93,31 @@ function doubleRuns(operations: readonly Judged[], emulator: Emulator): Offender
 }
 
 /**
- * A conflict must come from an outsider, from a lock that lingers, or from the one probe that finds a
- * run whose id was lost; and the ledger must tell of it, unless the dispatcher that met it died.
+ * A conflict must come from an outsider, from a lock that lingers, from a look for a run whose id was
+ * lost, or from the run of an operation that its user has cancelled in between; and the ledger must
+ * tell of it, unless the dispatcher that met it died.
  */
 async function conflicts(
   pool: pg.Pool,
   emulator: Emulator,
-  threads: readonly Thread[],
+  { operations, threads }: { operations: readonly Judged[]; threads: readonly Thread[] },
 ): Promise<Offender[]> {
   const found: Offender[] = []
+  const tagOf = new Map(emulator.runs().map((run) => [run.id, run.metadata.inturn_operation]))
+  const cancelled = new Set(
+    operations.flatMap(({ id, status }) => (status === 'cancelled' ? [String(id)] : [])),
+  )
+  const isAllowed = ({ cause, resent, probe, runId }: ConflictEntry) =>
+    cause !== 'own_run' || resent || probe || cancelled.has(tagOf.get(runId ?? '') ?? '')
   const served = Map.groupBy(emulator.conflicts(), ({ threadId }) => threadId)
   for (const [providerThread, entries] of served) {
-    const thread = threads.find(({ provider_thread_id }) => provider_thread_id === providerThread)
-    const id = thread?.id ?? null
-    const own = entries.filter(
-      ({ cause, resent, probe }) => cause === 'own_run' && !resent && !probe,
-    )
-    if (own.length > 0)
-      found.push(
-        offender('conflict', id, [], `${own.length} × ${own[0]?.kind} with a run of its own`),
-      )
+    const id = threads.find((one) => one.provider_thread_id === providerThread)?.id ?? null
+    const own = entries.filter((entry) => !isAllowed(entry))
+    if (own.length > 0) {
+      const holders = own.map(({ runId }) => Number(tagOf.get(runId ?? '')))
+      const text = `${own.length} × ${own[0]?.kind} with a run of its own`
+      found.push(offender('conflict', id, [...new Set(holders)], text))
+    }
     const { rows } = await pool.query(
       `select count(*) filter (where code in ('thread_busy', 'conversation_locked')) as told,
               count(*) filter (where from_status = 'processing' and retry_at <= at) as died
