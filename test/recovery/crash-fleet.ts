@@ -18,6 +18,9 @@ import type { Crash, Orders } from './crashing-dispatcher.ts'
 
 const crashingDispatcher = fileURLToPath(new URL('crashing-dispatcher.ts', import.meta.url))
 
+/** Name of the database sessions of those that crash, one of each provider at a time. */
+const sessionsOf = (provider: ProviderName) => `crashing dispatcher of ${provider}`
+
 export type CrashFleetOptions = {
   url: string
   pool: pg.Pool
@@ -97,7 +100,9 @@ export class CrashFleet {
   dispatcher(provider: ProviderName, crash: Crash | null = null): ChildProcess {
     if (this.#closed) throw new Error('The fleet is closed.')
     const settings = { ...this.#settings, graceMs: 600_000, leaseMs: 600_000 }
-    const orders: Orders = { settings, provider, crash }
+    const url = new URL(this.#url)
+    url.searchParams.set('application_name', sessionsOf(provider))
+    const orders: Orders = { settings: { ...settings, databaseUrl: url.href }, provider, crash }
     const child = spawn(process.execPath, [crashingDispatcher, JSON.stringify(orders)], {
       env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: this.#cache },
       stdio: ['ignore', 'inherit', 'inherit'],
@@ -115,6 +120,12 @@ export class CrashFleet {
       message: reached,
     })
     if (child.signalCode !== 'SIGKILL') throw new Error(`The dispatcher ended before ${reached}.`)
+    // Its last statement may go on without it, and claim what is inserted next.
+    const sessions = 'select from pg_stat_activity where application_name = $1'
+    await waitFor(
+      async () => (await this.#pool.query(sessions, [sessionsOf(provider)])).rowCount === 0,
+      { message: `the sessions of a dead dispatcher of ${provider} are over` },
+    )
   }
 
   async kill(child: ChildProcess): Promise<void> {
