@@ -37,9 +37,15 @@ async function startRun(
   threadId: string,
   wish: RunWish,
 ): Promise<Run | NamelessRun> {
-  const { provider, journal, call, runTimeoutMs } = context
-  const after = await itemBefore(context, threadId)
+  const { operation, provider, journal, call, runTimeoutMs } = context
   const request = requestOf(context, wish)
+  const known = await itemBefore(context, threadId)
+  // What a run without input writes is known by its place alone, and others may have written since.
+  const isKnownByPlace = !provider.profile.tags && request.message === undefined
+  const after =
+    isKnownByPlace && operation.attempts > 1
+      ? await provider.lastItem(threadId, known, call)
+      : known
   await context.enterLane(modelOf(wish.parameters))
   try {
     const run = await withinTime(call, runTimeoutMs, (call, begin) =>

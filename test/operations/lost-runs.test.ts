@@ -40,6 +40,34 @@ function patientModel() {
 }
 
 describe('a response whose id was lost', () => {
+  test('is found behind what others wrote before it, where its message was there from a failed one', async ({
+    pool,
+  }) => {
+    const line = await startLine(pool, 'responses', { callTimeoutMs: 200 })
+    line.emulator.setFaults([
+      { name: 'failed_input_stays', times: 1 },
+      { name: 'run_fails', on: 'responses.create', times: 1 },
+    ])
+    const data = { message: 'Hi', ...who, instructions: 'reply with exactly: once' }
+    const { rows } = await pool.query(
+      `insert into thread_operations (thread_id, operation, data, retry)
+       values ('behind others', 'add_message_and_run', $1, '{"base_ms": 1500}') returning id`,
+      [data],
+    )
+    const [{ id }] = rows
+    await line.waiting(id, 'server_error')
+    await addItems(line, 'behind others', [
+      message('user', 'An outsider speaks.'),
+      message('assistant', 'And is answered.'),
+    ])
+    loseFirstStart(line)
+    expect(await line.end(id)).toMatchObject({ status: 'completed', result: { text: 'once' } })
+    expect((await line.said('behind others')).slice(-2)).toEqual([
+      'assistant: And is answered.',
+      'assistant: once',
+    ])
+  })
+
   test('is awaited while it goes on, and its end is found and not asked for again', async ({
     pool,
   }) => {
