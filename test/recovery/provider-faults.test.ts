@@ -21,7 +21,7 @@ const runs: Place[] = [
 const creations = [...messages, ...runs]
 
 const timeoutMs = 500
-const settleMs = 1_000
+const settleMs = 2_500
 const runTimeoutMs = 1_000
 
 /** The faults that an operation meets, by the place where the first of them strikes. */
