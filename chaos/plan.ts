@@ -114,15 +114,10 @@ function operation(
       if (!needsMessage) return { thread, operation: drawn, data: run }
       return { thread, operation: 'add_message_and_run', data: { message, ...run } }
     case 'call of a function':
-      // Its answer must not be about what an outsider has said in between, as it may be where a message
-      // does not travel with its run; nor may a bare run go on about it, as on a conversation.
-      if (visited !== (provider === 'responses'))
+      // A bare run after it would go on about the call, on a conversation.
+      if (provider === 'responses' && !visited)
         return { thread, operation: 'add_message', data: { message } }
-      return {
-        thread,
-        operation: 'add_message_and_run',
-        data: { ...run, message: `Call look_up for ${number}.`, instructions: null, tools },
-      }
+      return { thread, operation: 'add_message_and_run', data: { message, ...run, ...callsLookUp } }
     case 'add_message_and_run':
       return { thread, operation: drawn, data: { message, ...run } }
     case 'add_message':
@@ -147,6 +142,10 @@ const frequencies: ReadonlyArray<OperationKind | 'call of a function'> = [
   'create_thread',
 ]
 
-/** As either provider writes it; each reads its own half. */
+/** Whatever was said. The tool is as either provider writes it; each reads its own half. */
 const lookUp = { name: 'look_up', parameters: { type: 'object', properties: {} } }
-const tools = [{ type: 'function', strict: false, ...lookUp, function: lookUp }]
+const callsLookUp = {
+  instructions: null,
+  tools: [{ type: 'function', strict: false, ...lookUp, function: lookUp }],
+  tool_choice: 'required',
+}
