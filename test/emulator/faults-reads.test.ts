@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { checkFaults } from '../../src/emulator/faults/check.ts'
 import { FaultPlan } from '../../src/emulator/faults/plan.ts'
+import { waitFor } from '../support/wait-for.ts'
 import { emulated, refusal } from './emulated.ts'
 
 const hello = { role: 'user' as const, content: 'hello' }
@@ -78,6 +79,25 @@ test('threads, runs, conversations, messages and items can all be not found at f
   emulator.setFaults([])
   await Promise.all(reads())
   expect((await client.beta.threads.runs.list(thread_id)).data).toHaveLength(1)
+})
+
+test('items that were written together show together', async () => {
+  const { client } = await emulated({
+    faults: [{ name: 'read_lag', on: 'items.list', ms: 400, atLeastMs: 0 }],
+  })
+  const { id } = await client.conversations.create()
+  const counts = new Set<number>()
+  for (let round = 0; round < 5; round++) {
+    const items = Array.from({ length: 4 }, (_, n) => item(`${round}/${n}`))
+    await client.conversations.items.create(id, { items })
+    const seen = async () => {
+      const { data } = await client.conversations.items.list(id, { limit: 100 })
+      counts.add(data.length % 4)
+      return data.length === 4 * (round + 1)
+    }
+    await waitFor(seen)
+  }
+  expect([...counts]).toEqual([0])
 })
 
 test('each object draws its own lag between the shortest and the longest', () => {

@@ -81,7 +81,7 @@ export function addMessage(
     metadata: input.metadata ?? {},
   }
   messages.push(message)
-  visibility.written('messages', message, thread.id)
+  visibility.written('messages', [message], thread.id)
   return message
 }
 

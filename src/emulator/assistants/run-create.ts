@@ -119,7 +119,7 @@ export function start(
     origin,
   }
   thread.runs.push(state)
-  context.visibility.written('runs', state.run, thread.thread.id)
+  context.visibility.written('runs', [state.run], thread.thread.id)
   context.runs.started(state.run, thread.thread.id, 'foreignMs' in origin)
   if ('kind' in origin && origin.kind === 'threads.create_and_run')
     emit(state, 'thread.created', thread.thread)

@@ -58,7 +58,7 @@ function newAnswer({ visibility }: Context, { run, thread }: RunState, id: strin
     metadata: {},
   }
   thread.messages.push(message)
-  visibility.written('messages', message, thread.thread.id)
+  visibility.written('messages', [message], thread.thread.id)
   return message
 }
 

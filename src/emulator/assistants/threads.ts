@@ -34,7 +34,7 @@ export function newThread(
   }
   for (const message of input.messages ?? []) addMessage(context, thread, message)
   state.threads.set(thread.thread.id, thread)
-  context.visibility.written('threads', thread.thread, thread.thread.id)
+  context.visibility.written('threads', [thread.thread], thread.thread.id)
   return thread
 }
 

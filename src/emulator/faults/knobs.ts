@@ -122,7 +122,7 @@ export const knobs = {
   ),
   read_lag: knob(
     reads,
-    'What is created cannot be read or listed at first. Each object draws its own delay.',
+    'What is created cannot be read or listed at first. Each object draws its own delay; items that were written together share it.',
     {
       ms: duration().describe('the longest delay, in milliseconds; up to 33000 were seen'),
       atLeastMs: duration().optional().describe('the shortest; default: as long as the longest'),

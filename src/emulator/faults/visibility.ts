@@ -16,16 +16,14 @@ export class Visibility {
     this.#plan = plan
   }
 
-  /** Lets the plan hide `object`, now that it is written. */
-  written(noun: Noun, object: object, threadId: string | null): void {
+  /** Lets the plan hide `objects`, now that they are written, all for the same time: what came together shows together. */
+  written(noun: Noun, objects: readonly object[], threadId: string | null): void {
     const hidings = this.#plan.hide(readsOf(noun), threadId)
     if (hidings.length === 0) return
     const now = performance.now()
     const { generation } = this.#plan
-    this.#shades.set(
-      object,
-      hidings.map(({ kinds, ms }) => ({ kinds, until: now + ms, generation })),
-    )
+    const shades = hidings.map(({ kinds, ms }) => ({ kinds, until: now + ms, generation }))
+    for (const object of objects) this.#shades.set(object, shades)
   }
 
   /** Whether a request of this kind sees `object`. */

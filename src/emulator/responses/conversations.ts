@@ -34,7 +34,7 @@ export function conversationRoutes(context: Context, state: ResponsesState): Rou
       }
       append(context, created, servedItems(items ?? [], []), null)
       state.conversations.set(conversation.id, created)
-      context.visibility.written('conversations', conversation, conversation.id)
+      context.visibility.written('conversations', [conversation], conversation.id)
       return { body: conversation }
     }),
     route('GET', '/conversations/:conversation_id', ({ params, sees }) => {

@@ -112,7 +112,7 @@ export function createResponse(
   // A background response can be read while it is kept at all, stored or not.
   if (created.response.store || created.response.background)
     state.responses.set(created.response.id, created)
-  context.visibility.written('responses', created.response, conversationId ?? null)
+  context.visibility.written('responses', [created.response], conversationId ?? null)
   if (conversation) conversation.active = created
   work(context, created)
   return created

@@ -67,8 +67,6 @@ export function append(
   responseId: string | null,
 ): void {
   items.push(...added)
-  for (const item of added) {
-    if (responseId !== null) origins.set(item.id, responseId)
-    visibility.written('items', item, conversation.id)
-  }
+  if (responseId !== null) for (const item of added) origins.set(item.id, responseId)
+  visibility.written('items', added, conversation.id)
 }
