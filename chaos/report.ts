@@ -1,5 +1,5 @@
 import { formatTable } from '../src/cli/table.ts'
-import type { EmulatorStats } from '../src/emulator/index.ts'
+import type { ConflictEntry, EmulatorStats } from '../src/emulator/index.ts'
 import type { Recovery } from './deaths.ts'
 import type { FleetCounts } from './fleet.ts'
 import type { Judged } from './history.ts'
@@ -22,7 +22,8 @@ export type Result = {
     resumed: number
     foreignRuns: number
   }
-  stats: EmulatorStats
+  conflicts: ConflictEntry[]
+  faults: EmulatorStats['faults']
   /** What it has left behind, where something is wrong. */
   folder: string | null
 }
@@ -34,19 +35,17 @@ export function reportText({
   recoveries,
   drainedMs,
   counts,
-  stats,
+  conflicts,
+  faults,
   folder,
 }: Result): string {
   const byStatus = (status: string) => operations.filter((one) => one.status === status)
-  const failures = Object.entries(
-    countBy(byStatus('failed').map(({ error }) => error?.code ?? '?')),
-  )
+  const failures = countBy(byStatus('failed').map(({ error }) => error?.code ?? '?'))
   const offence = countBy(offenders.map((one) => one.offence))
-  const { conflictsByCause, faults } = stats
   const rows: Array<[string, string]> = [
     [
       'operations',
-      `${operations.length}: ${byStatus('completed').length} completed, ${byStatus('cancelled').length} cancelled, ${byStatus('failed').length} failed${listed(failures)}`,
+      `${operations.length}: ${byStatus('completed').length} completed, ${byStatus('cancelled').length} cancelled, ${byStatus('failed').length} failed (${counted(failures)})`,
     ],
     [
       'dispatchers',
@@ -57,18 +56,8 @@ export function reportText({
       `${counts.restarts} restarts, ${counts.sessionsCut} sessions terminated, ${counts.connectionsTaken} connections taken away, ${counts.heldRows} idle transactions`,
     ],
     ['foreign runs', `${counts.foreignRuns}`],
-    [
-      'faults',
-      Object.entries(faults)
-        .map(([name, n]) => `${n} ${name}`)
-        .join(', '),
-    ],
-    [
-      'conflicts served',
-      Object.entries(conflictsByCause)
-        .map(([cause, n]) => `${n} ${cause}`)
-        .join(', '),
-    ],
+    ['faults', counted(faults)],
+    ['conflicts served', counted(countBy(conflicts.map(causeOf)))],
     ...(['kill', 'stop'] as const).flatMap((how): Array<[string, string]> => {
       const those = recoveries.filter((one) => one.how === how)
       const signal = how === 'kill' ? 'SIGKILL' : 'SIGSTOP'
@@ -85,6 +74,15 @@ export function reportText({
   const left = folder === null ? [] : ['', `To be seen in ${folder}; again with --seed ${seed}.`]
   return [formatTable(['seed', String(seed)], rows), ...found, ...left].join('\n')
 }
+
+/** What a conflict was met by: with a run of ours, most are looks for one whose id was lost. */
+const causeOf = ({ cause, probe, resent }: ConflictEntry): string =>
+  cause !== 'own_run' ? cause : probe ? 'look for a lost run' : resent ? 'resent' : cause
+
+const counted = (counts: Record<string, number>): string =>
+  Object.entries(counts)
+    .map(([name, n]) => `${n} ${name}`)
+    .join(', ') || 'none'
 
 const named = {
   duplicate: 'duplicates',
@@ -116,8 +114,5 @@ function countBy(words: readonly string[]): Record<string, number> {
     [...Map.groupBy(words, (word) => word)].map(([word, all]) => [word, all.length]),
   )
 }
-
-const listed = (counts: Array<[string, number]>) =>
-  counts.length === 0 ? '' : ` (${counts.map(([code, n]) => `${n} ${code}`).join(', ')})`
 
 const seconds = (ms: number) => `${(ms / 1000).toFixed(1)} s`

@@ -64,9 +64,13 @@ export async function runChaos(options: ChaosOptions): Promise<Result> {
       recoveries,
       drainedMs,
       counts: { ...counts, ...stage.counts, restarts: database.restarts, resumed },
-      stats: emulator.stats,
+      conflicts: emulator.conflicts(),
+      faults: emulator.stats.faults,
       folder: keep ? database.folder : null,
     }
+  } catch (error) {
+    if (!signal.aborted) onProgress(`it broke off; what there is remains in ${database.folder}`)
+    throw error
   } finally {
     await fleet?.end(0)
     await pool.end()
