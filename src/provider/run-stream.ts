@@ -26,12 +26,16 @@ export async function streamRun<Event>(
   const deadline = performance.now() + options.timeoutMs
   const stream = await attempt(provider, options, open)
   // The SDK's own deadline ends with the headers.
-  const expire = () => stream.controller.abort()
+  let isTooLate = false
+  const expire = () => {
+    isTooLate = true
+    stream.controller.abort()
+  }
   const timer = setTimeout(expire, Math.max(0, deadline - performance.now()))
   const events = eventsOf(stream, options)
   const first = await firstEvent(events, runIdOf).catch(() => null)
   clearTimeout(timer)
-  if (first === null) throw startUnknown(options, performance.now() >= deadline)
+  if (first === null) throw startUnknown(options, isTooLate)
   try {
     await onStarted(first.runId)
   } catch (error) {
