@@ -82,7 +82,7 @@ export class LaneVisit {
 }
 
 /** What a failure says about the key or the model; null: it says nothing of them. */
-export function pauseFor({ decision, code, status, retryAfterMs }: ProviderFailure): Pause | null {
+function pauseFor({ decision, code, status, retryAfterMs }: ProviderFailure): Pause | null {
   if (decision === 'rest') return { reason: code, untilProof: true }
   // Refused by HTTP status, or found out by a run that had started already.
   const isRateLimit = status === 429 || /^(rate_limit|slow_down)/.test(code)

@@ -18,7 +18,7 @@ export async function ageOf({ journal }: OperationContext, intent: Intent): Prom
  * Nothing was found of a call. That proves something only once its deadline is over and reads no longer
  * lag behind: throws `NotYet` before.
  */
-export async function awaitSettling(context: OperationContext, intent: Intent): Promise<void> {
+async function awaitSettling(context: OperationContext, intent: Intent): Promise<void> {
   if (intent.resend) return
   const ageMs = await ageOf(context, intent)
   const { call, timeout_ms } = intent

@@ -15,7 +15,7 @@ export function openCallsAmong(items: readonly Item[]): ToolCall[] {
   return items.filter((item) => isCall(item) && !answered.has(item.call_id)).map(toCall)
 }
 
-export const isCall = ({ type, call_id }: Item) => type.endsWith('_call') && call_id != null
+const isCall = ({ type, call_id }: Item) => type.endsWith('_call') && call_id != null
 const isOutput = ({ type }: Item) => type.endsWith('_output')
 /** `local_shell_call_output` has the id of its call as its own. */
 const answeredId = ({ call_id, id }: Item) => call_id ?? id

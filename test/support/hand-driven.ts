@@ -104,5 +104,5 @@ export async function isBlocked(pool: pg.Pool, client: pg.ClientBase): Promise<b
 }
 
 /** The server process of a connection, which the typings leave out. */
-export const backendOf = (client: pg.ClientBase): number =>
+const backendOf = (client: pg.ClientBase): number =>
   (client as unknown as { processID: number }).processID
