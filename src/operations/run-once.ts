@@ -77,19 +77,27 @@ async function heldBy(
   threadId: string,
   error: ProviderError,
 ): Promise<Run> {
-  const { provider, journal, call } = context
+  const { journal } = context
   const { blockingRunId } = error.failure
-  if (blockingRunId !== undefined) {
-    const { tag } = await provider.lookAtRun(threadId, blockingRunId, call)
-    if (tag === tagOf(context)) {
-      await journal.note({ run_id: blockingRunId, run_since: isoTime(journal.now()) })
-      return followRun(context, threadId, blockingRunId)
-    }
+  if (blockingRunId !== undefined && (await isOurs(context, threadId, blockingRunId))) {
+    await journal.note({ run_id: blockingRunId, run_since: isoTime(journal.now()) })
+    return followRun(context, threadId, blockingRunId)
   }
   if (!journal.unresolved('start_run')) throw await metForeignRun(context, error)
   // Where no name is told, this is most likely the run whose id was lost. It counts from now.
   await journal.restartIntent({ timeout_ms: 0, free: false })
   throw await metForeignRun(context, error, { call: 'start_run' })
+}
+
+/** Where the look fails, the conflict is what is to be told; the next attempt looks for a lost run first. */
+async function isOurs(context: OperationContext, threadId: string, runId: string) {
+  try {
+    const { tag } = await context.provider.lookAtRun(threadId, runId, context.call)
+    return tag === tagOf(context)
+  } catch (error) {
+    if (error instanceof ProviderError) return false
+    throw error
+  }
 }
 
 /** A run that was cancelled and has ended all the same: providers were seen to say the one and do the other. */

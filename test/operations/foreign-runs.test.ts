@@ -155,3 +155,18 @@ test('a foreign run that the provider names is looked at, and nothing is sent me
   expect(line.sent('GET', new RegExp(`/runs/${foreign}$`)).length).toBeGreaterThan(1)
   expect(line.emulator.stats.conflicts).toBe(1)
 })
+
+test('a run that holds the thread and cannot be read yet is named in the ledger as well', async ({
+  pool,
+}) => {
+  const line = await startLine(pool, 'assistants')
+  const thread = 'unreadable'
+  await line.do(thread, 'add_message', { message: 'Hi' })
+  const { provider_thread_id } = await line.thread(thread)
+  line.emulator.setFaults([{ name: 'read_lag', on: 'runs.retrieve', ms: 600 }])
+  const foreign = line.emulator.foreignRun(provider_thread_id, { ms: 1_000 })
+  const id = await line.insert(thread, 'create_run', who)
+  expect(await line.end(id)).toMatchObject({ status: 'completed', failures: 0 })
+  const [first] = await line.ledger(id)
+  expect(first).toMatchObject({ code: 'thread_busy', detail: { foreign_run_id: foreign } })
+})
