@@ -96,7 +96,13 @@ create table thread_operations (
   priority smallint default 0 not null,
   idempotency_key text,
   retry jsonb,
-  place bigint default 0 not null,
+  user_id text,
+  scheduled_at timestamp(6) with time zone,
+  if_busy text,
+  debounce_ms integer,
+  debounce_max_ms integer,
+  target_id bigint,
+  place bigint,
   turn bigint,
   provider text default ''::text not null,
   head_since timestamp(6) with time zone,
@@ -106,6 +112,8 @@ create table thread_operations (
   claimed_by text,
   intent jsonb,
   progress jsonb,
+  merges bigint[],
+  held_until timestamp(6) with time zone,
   result jsonb,
   error jsonb,
   prev_status text,
@@ -118,9 +126,11 @@ create table thread_operations (
 ) with (fillfactor=60, autovacuum_vacuum_scale_factor=0.01, autovacuum_vacuum_insert_scale_factor=0.05);
 CREATE INDEX heads_by_readiness ON public.thread_operations USING btree (provider, priority, ready_at, id) WHERE (ready_at IS NOT NULL);
 CREATE UNIQUE INDEX idempotency_key_is_unique_per_thread ON public.thread_operations USING btree (thread_id, idempotency_key) WHERE (idempotency_key IS NOT NULL);
-CREATE INDEX line_by_place ON public.thread_operations USING btree (thread_id, place) WHERE (finished_at IS NULL);
+CREATE INDEX line_by_place ON public.thread_operations USING btree (thread_id, place) WHERE (place IS NOT NULL);
 CREATE UNIQUE INDEX one_active_operation_per_thread ON public.thread_operations USING btree (thread_id) WHERE (status = ANY (ARRAY['processing'::text, 'requires_action'::text]));
 CREATE UNIQUE INDEX one_operation_per_turn ON public.thread_operations USING btree (thread_id, turn);
+CREATE INDEX operations_beside_the_line ON public.thread_operations USING btree (target_id, id) WHERE ((status = 'pending'::text) AND (place IS NULL));
+CREATE INDEX scheduled_operations ON public.thread_operations USING btree (scheduled_at) WHERE (status = 'scheduled'::text);
 
 create table threads (
   id text not null,
@@ -130,11 +140,17 @@ create table threads (
   last_turn bigint default 0 not null,
   metadata jsonb default '{}'::jsonb not null,
   on_failure text default 'continue'::text not null,
+  if_busy text default 'enqueue'::text not null,
+  debounce_ms integer,
+  debounce_max_ms integer,
   resumed_turn bigint default 0 not null,
   closed_at timestamp(6) with time zone,
   created_at timestamp(6) with time zone default clock_timestamp() not null,
   updated_at timestamp(6) with time zone default clock_timestamp() not null,
+  constraint thread_debounce_max_ms_is_up_to_a_day CHECK (((debounce_max_ms >= 1) AND (debounce_max_ms <= 86400000))),
+  constraint thread_debounce_ms_is_up_to_an_hour CHECK (((debounce_ms >= 1) AND (debounce_ms <= 3600000))),
   constraint thread_id_has_1_to_255_characters CHECK (((length(id) >= 1) AND (length(id) <= 255))),
+  constraint thread_if_busy_is_a_strategy CHECK ((if_busy = ANY (ARRAY['enqueue'::text, 'reject'::text, 'interrupt'::text, 'latest'::text, 'merge'::text, 'interrupt+merge'::text]))),
   constraint thread_on_failure_is_continue_halt_or_cancel_rest CHECK ((on_failure = ANY (ARRAY['continue'::text, 'halt'::text, 'cancel_rest'::text]))),
   constraint thread_provider_is_known CHECK ((provider = ANY (ARRAY['responses'::text, 'assistants'::text]))),
   constraint threads_pkey PRIMARY KEY (id)
@@ -164,17 +180,28 @@ begin
   loop
     v_ids := array(
       select o.id from thread_operations o
-       where o.thread_id = v_failure.thread_id and o.finished_at is null and o.turn is null
+       where o.thread_id = v_failure.thread_id and o.place is not null and o.turn is null
          and stood_in_line(o.id, o.thread_id, o.place, o.created_at, v_failure.failed_at)
        order by o.place limit 1000 for update skip locked);
     update thread_operations o
-       set status = 'cancelled', ready_at = null, finished_at = clock_timestamp(),
+       set status = 'cancelled', place = null, ready_at = null, finished_at = clock_timestamp(),
            error = jsonb_build_object('code', 'cancelled_after_failure', 'message',
                      format('Operation %s of this thread failed, and on_failure is cancel_rest.', v_failure.operation_id))
      where o.id = any (v_ids);
     perform notify_waiters(v_ids);
   end loop;
 end $function$;
+
+CREATE OR REPLACE FUNCTION public.cancellation_of(p_id bigint)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select jsonb_build_object('operation_id', c.id, 'interrupted_by', c.data -> 'interrupted_by', 'reason', c.data -> 'reason')
+    from thread_operations c
+   where c.target_id = p_id and c.status = 'pending' and c.place is null and c.operation = 'cancel_run'
+   order by c.id limit 1
+$function$;
 
 CREATE OR REPLACE FUNCTION public.check_retry_policy(p_retry jsonb)
  RETURNS boolean
@@ -259,13 +286,13 @@ begin
     foreach v_id in array v_heads loop
       begin
         if exists (select from thread_operations o
-                    where o.id = v_id and o.status = 'pending' and o.ready_at <= v_now for update skip locked) then
+                    where o.id = v_id and o.ready_at <= v_now for update skip locked) then
           perform create_missing_threads(array[v_id], p_default_provider);
           claimed := claimed || start_operations(p_dispatcher, array[v_id], p_default_provider);
         end if;
       exception when unique_violation or deadlock_detected or lock_not_available then
         update thread_operations o set ready_at = clock_timestamp() + interval '250 milliseconds'
-         where o.id = (select l.id from thread_operations l where l.id = v_id and l.status = 'pending' for update skip locked);
+         where o.id = (select l.id from thread_operations l where l.id = v_id and l.ready_at is not null for update skip locked);
       end;
     end loop;
     perform set_config('lock_timeout', v_patience, true);
@@ -282,7 +309,7 @@ begin
      where o.id = any (array(select l.id from thread_operations l where l.id = any (v_heads) for update skip locked))
        and o.status = 'pending' and o.ready_at is not null
        and (o.id <> (select f.id from thread_operations f
-                      where f.thread_id = o.thread_id and f.finished_at is null order by f.place limit 1)
+                      where f.thread_id = o.thread_id and f.place is not null order by f.place limit 1)
             or line_is_halted(o.thread_id));
     if mark_heads((next_in_line(v_threads)).waiting) > 0 then
       perform wake_dispatchers();
@@ -415,24 +442,27 @@ begin
     execute format('select %I.guard_update_from_outside($1, $2)', tg_table_schema) into new.provider using old, new;
     if new.status = 'cancelled' then
       new.finished_at := clock_timestamp();
+      new.place := null;
       new.ready_at := null;
     end if;
   end if;
   if not (case old.status
-       when 'pending' then new.status in ('pending', 'processing', 'cancelled')
+       when 'scheduled' then new.status in ('scheduled', 'pending', 'cancelled')
+       when 'pending' then new.status in ('pending', 'processing', 'completed', 'failed', 'cancelled')
        when 'processing' then new.status in ('processing', 'pending', 'requires_action', 'completed', 'failed', 'cancelled')
-       when 'requires_action' then new.status in ('requires_action', 'processing', 'completed', 'failed', 'cancelled')
+       when 'requires_action' then new.status in ('requires_action', 'processing')
        -- retry_operation: it joins its line anew.
        when 'failed' then new.status = 'pending' and new.turn is null
        when 'cancelled' then new.status = 'pending' and new.turn is null
        else false end
      and (new.finished_at is not null) = (new.status in ('completed', 'failed', 'cancelled'))
-     and (new.claimed_by is not null) = (new.status in ('processing', 'requires_action'))
-     and (new.ready_at is null or new.status = 'pending')) then
+     and (new.place is null or new.status in ('pending', 'processing', 'requires_action'))
+     and (new.claimed_by is not null) = (new.status = 'processing')
+     and (new.ready_at is null or new.status in ('pending', 'requires_action'))) then
     raise check_violation using
       constraint = 'transition_is_legal',
       message = format('operation %s cannot go from %s to %s', old.id, old.status, new.status),
-      detail = format('finished_at %s, claimed_by %s, ready_at %s', new.finished_at, new.claimed_by, new.ready_at);
+      detail = format('finished_at %s, place %s, claimed_by %s, ready_at %s', new.finished_at, new.place, new.claimed_by, new.ready_at);
   end if;
   new.prev_status := nullif(old.status, new.status);
   new.updated_at := clock_timestamp();
@@ -468,13 +498,14 @@ begin
       message = format('%s of operation %s is written by inturn alone', v_column, p_old.id),
       hint = 'You may set status to ''cancelled'', and change data or priority while the operation waits.';
   end if;
-  if p_old.status <> 'pending' then
+  if p_old.status not in ('pending', 'scheduled') then
     raise check_violation using
-      constraint = 'active_operation_is_held_by_its_dispatcher',
-      message = format('operation %s is %s: dispatcher %s holds it', p_old.id, p_old.status, p_old.claimed_by),
-      hint = 'Only a pending operation can be changed or cancelled by an UPDATE. This one becomes final by itself.';
+      constraint = 'active_operation_is_not_updated',
+      message = format('operation %s is %s, and an UPDATE does not reach what is under way', p_old.id,
+                       p_old.status || coalesce(' by ' || p_old.claimed_by, '')),
+      hint = format('To end it: INSERT INTO thread_operations (thread_id, operation) VALUES (%L, ''cancel_run'');', p_old.thread_id);
   end if;
-  if p_new.status not in ('pending', 'cancelled') then
+  if p_new.status not in (p_old.status, 'cancelled') then
     raise check_violation using
       constraint = 'transition_is_legal',
       message = format('operation %s cannot go from %s to %s by an UPDATE', p_old.id, p_old.status, p_new.status),
@@ -532,6 +563,19 @@ AS $function$
                        and not coalesce(o.progress -> 'failed_run_ids', '[]') ? (o.progress ->> 'run_id')))))
 $function$;
 
+CREATE OR REPLACE FUNCTION public.join_beside_the_line(p_row thread_operations)
+ RETURNS thread_operations
+ LANGUAGE plpgsql
+AS $function$
+begin
+  p_row.place := null;
+  p_row.target_id := coalesce((p_row.data ->> 'operation_id')::bigint, (
+    select o.id from thread_operations o
+     where o.thread_id = p_row.thread_id and o.place = started_place()));
+  perform pg_notify('inturn_beside', current_schema());
+  return p_row;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.join_line()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -550,9 +594,14 @@ begin
   if new.thread_id is null or new.thread_id !~ '\S' or length(new.thread_id) > 255
      or new.status <> 'pending' or new.priority is null or new.priority not between -100 and 100
      or length(new.idempotency_key) not between 1 and 255
-     or new.place <> 0 or new.provider <> '' or new.attempts <> 0 or new.failures <> 0
-     or num_nonnulls(new.id, new.turn, new.head_since, new.ready_at, new.claimed_by, new.intent, new.progress,
-                     new.result, new.error, new.prev_status, new.started_at, new.finished_at) > 0 then
+     or new.provider <> '' or new.attempts <> 0 or new.failures <> 0
+     or num_nonnulls(new.id, new.place, new.turn, new.head_since, new.ready_at, new.claimed_by, new.intent, new.progress, new.target_id,
+                     new.merges, new.held_until, new.result, new.error, new.prev_status, new.started_at, new.finished_at) > 0
+     or (num_nonnulls(new.user_id, new.if_busy, new.debounce_ms, new.debounce_max_ms) > 0
+         and not (coalesce(length(new.user_id) between 1 and 255, true)
+                  and coalesce(new.if_busy in ('enqueue', 'reject', 'interrupt', 'latest', 'merge', 'interrupt+merge'), true)
+                  and coalesce(new.debounce_ms between 1 and 3600000, true)
+                  and coalesce(new.debounce_max_ms between 1 and 86400000, true))) then
     perform refuse_row(new);
   end if;
   if not (check_operation_data(new.operation, new.data) and (new.retry is null or check_retry_policy(new.retry))) then
@@ -566,7 +615,7 @@ begin
   select nextval('thread_operations_id_seq'), currval('thread_operations_id_seq'), 'pending',
          session_actor(), clock_timestamp(), t.provider, t.closed_at is not null, t.on_failure is not distinct from 'halt',
          (select o.place from thread_operations o
-           where o.thread_id = new.thread_id and o.finished_at is null order by o.place limit 1) is not null,
+           where o.thread_id = new.thread_id and o.place is not null order by o.place limit 1) is not null,
          exists (select from dispatchers d where d.asleep)
     into new.id, new.place, new.status, new.created_by, new.created_at, v_thread_provider, v_closed, v_halts, v_busy,
          v_somebody_sleeps
@@ -579,6 +628,14 @@ begin
       hint = 'Use another thread_id, or ask whoever closed the thread (threads.closed_at) to open it again.';
   end if;
   new.updated_at := new.created_at;
+  if new.operation in ('cancel_run', 'submit_tool_outputs') then
+    return join_beside_the_line(new);
+  end if;
+  if new.scheduled_at > new.created_at then
+    new.status := 'scheduled';
+    new.place := null;
+    return new;
+  end if;
   if not v_busy then
     if v_halts and line_is_halted(new.thread_id) then
       return new; -- waits unmarked until an operator says how the line goes on
@@ -591,6 +648,52 @@ begin
     end if;
   end if;
   return new;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.join_scheduled(p_dispatcher text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET lock_timeout TO '20ms'
+AS $function$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_due bigint[];
+  v_threads text[];
+begin
+  v_due := array(
+    select o.id from thread_operations o where o.status = 'scheduled' and o.scheduled_at <= v_now
+     order by o.scheduled_at, o.id limit 1000 for update skip locked);
+  if v_due = '{}' then
+    return false;
+  end if;
+  perform set_config('inturn.actor', p_dispatcher, true);
+  update thread_operations o
+     set status = 'cancelled', finished_at = clock_timestamp(),
+         error = '{"code": "thread_closed", "message": "The thread was closed before the operation was due."}'
+    from threads t
+   where o.id = any (v_due) and t.id = o.thread_id and t.closed_at is not null;
+  -- The places are drawn in the order of the times, not of the rows.
+  with joining as (
+    select due.id, nextval('thread_operations_id_seq') as place
+      from unnest(v_due) with ordinality as due (id, n) order by due.n
+  )
+  update thread_operations o set status = 'pending', place = j.place
+    from joining j where o.id = j.id and o.status = 'scheduled';
+  perform notify_waiters(v_due);
+  v_threads := array(select distinct o.thread_id from thread_operations o where o.id = any (v_due));
+  if mark_heads((next_in_line(v_threads)).waiting) = 0 then
+    return false;
+  end if;
+  perform wake_dispatchers();
+  return true;
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.lane_name(p_key text, p_model text)
@@ -707,7 +810,7 @@ AS $function$
     from unnest(p_threads) as line (thread_id)
     left join lateral (
       select o.id, o.status, o.ready_at from thread_operations o
-       where o.thread_id = line.thread_id and o.finished_at is null
+       where o.thread_id = line.thread_id and o.place is not null
        order by o.place limit 1) as head on true
 $function$;
 
@@ -826,7 +929,7 @@ begin
          case when current_setting('inturn.line', true) = 'on' then current_setting('inturn.actor') else session_actor() end,
          case when n.status not in ('processing', 'completed') then n.error ->> 'code' end,
          n.progress ->> 'run_id',
-         case when n.status = 'pending' then n.ready_at end,
+         case when n.status in ('pending', 'requires_action') then n.ready_at end,
          -- The message may quote what was said.
          case when n.status not in ('processing', 'completed') then nullif(n.error - 'code' - 'message', '{}') end
     from new_rows n
@@ -906,10 +1009,28 @@ begin
       message = format('priority must be a number from -100 to 100, not %s', coalesce(p_row.priority::text, 'null')),
       hint = 'Leave priority out for the usual 0; a higher one is served before lower ones of other threads.';
   end if;
+  if length(p_row.user_id) not between 1 and 255 then
+    raise check_violation using
+      constraint = 'user_id_has_1_to_255_characters',
+      message = format('user_id must have 1 to 255 characters, not %s', length(p_row.user_id)),
+      hint = 'Write your own id of the user on whose behalf this is asked, or leave it out.';
+  end if;
+  if p_row.if_busy not in ('enqueue', 'reject', 'interrupt', 'latest', 'merge', 'interrupt+merge') then
+    raise check_violation using
+      constraint = 'if_busy_is_a_strategy',
+      message = format('if_busy must be a strategy, not %L', left(p_row.if_busy, 60)),
+      hint = 'Write enqueue, reject, interrupt, latest, merge or interrupt+merge, or leave it out for the thread''s own (threads.if_busy).';
+  end if;
+  if p_row.debounce_ms not between 1 and 3600000 or p_row.debounce_max_ms not between 1 and 86400000 then
+    raise check_violation using
+      constraint = 'debounce_is_a_time',
+      message = format('debounce_ms %s, debounce_max_ms %s: at most an hour and at most a day', p_row.debounce_ms, p_row.debounce_max_ms),
+      hint = 'Write the milliseconds without a new operation after which this one starts, from 1 to 3600000; and the longest wait, up to 86400000.';
+  end if;
   raise check_violation using
     constraint = 'operation_starts_unserved',
     message = 'a column that only inturn writes was sent along',
-    hint = 'Send only thread_id, operation, data and, if you like, status, priority, idempotency_key, retry, created_at and updated_at.';
+    hint = 'Send only thread_id, operation, data and, if you like, status, priority, idempotency_key, retry, user_id, scheduled_at, if_busy, debounce_ms, debounce_max_ms, created_at and updated_at.';
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.refuse_truncate()
@@ -1022,7 +1143,7 @@ begin
   select o.id, 'held' into operation_id, was
     from thread_operations o
    where o.id = (select f.id from thread_operations f
-                  where f.thread_id = p_thread_id and f.finished_at is null order by f.place limit 1)
+                  where f.thread_id = p_thread_id and f.place is not null order by f.place limit 1)
      and o.ready_at = never() for update;
   if found then
     update thread_operations o
@@ -1121,7 +1242,7 @@ begin
   update thread_operations o set ready_at = null
    where o.id = (select l.id from thread_operations l
                   where l.id = (select s.id from thread_operations s
-                                 where s.thread_id = v_old.thread_id and s.finished_at is null order by s.place offset 1 limit 1)
+                                 where s.thread_id = v_old.thread_id and s.place is not null order by s.place offset 1 limit 1)
                     and l.status = 'pending' and l.ready_at is not null and l.turn is null for update skip locked);
   if mark_heads((next_in_line(array[v_old.thread_id])).waiting) > 0 then
     perform wake_dispatchers();
@@ -1280,7 +1401,8 @@ begin
              failures = o.failures + coalesce((p_outcomes -> o.id::text ->> 'failures')::integer, 0),
              ready_at = case when (p_outcomes -> o.id::text ->> 'held')::boolean then never()
                              else clock_timestamp() + (p_outcomes -> o.id::text ->> 'retry_ms')::integer * interval '1 millisecond' end,
-             finished_at = case when p_outcomes -> o.id::text ->> 'status' <> 'pending' then clock_timestamp() end,
+             finished_at = case when p_outcomes -> o.id::text ->> 'status' in ('completed', 'failed', 'cancelled') then clock_timestamp() end,
+             place = case when p_outcomes -> o.id::text ->> 'status' in ('pending', 'requires_action') then o.place end,
              claimed_by = null
        where o.id = any (v_free)
          and o.claimed_by = p_dispatcher and o.attempts = (p_outcomes -> o.id::text ->> 'attempts')::integer;
@@ -1341,11 +1463,11 @@ begin
            started_at = coalesce(o.started_at, clock_timestamp())
       from threads t
      where o.id = any (p_ids) and t.id = o.thread_id
-       and o.status = 'pending'
+       and o.status in ('pending', 'requires_action')
        and o.id = (select f.id from thread_operations f
-                    where f.thread_id = o.thread_id and f.finished_at is null order by f.place limit 1)
+                    where f.thread_id = o.thread_id and f.place is not null order by f.place limit 1)
        and (t.on_failure = 'continue' or may_start(o.id))
-    returning o.id, o.thread_id, o.operation, o.data, o.retry, o.turn, o.attempts, o.failures, o.provider, o.intent, o.progress,
+    returning o.id, o.thread_id, o.operation, o.data, o.retry, o.user_id, o.merges, cancellation_of(o.id) as cancellation, o.turn, o.attempts, o.failures, o.provider, o.intent, o.progress,
               t.provider_thread_id, t.last_item_id, clock_timestamp() as claimed_at,
               extract(epoch from clock_timestamp() - (o.intent ->> 'at')::timestamptz) * 1000 as intent_age_ms
   )
@@ -1367,7 +1489,7 @@ AS $function$
   select case when p_place = p_id then p_created_at <= p_at
               else (select max(e.at) from operation_events e
                      where e.thread_id = p_thread_id and e.operation_id = p_id
-                       and e.to_status = 'pending' and e.from_status in ('failed', 'cancelled')) <= p_at end
+                       and e.to_status = 'pending' and e.from_status in ('failed', 'cancelled', 'scheduled')) <= p_at end
 $function$;
 
 CREATE OR REPLACE FUNCTION public.sweep_lines(p_dispatcher text, p_after text, p_limit integer, OUT last_thread text, OUT seen integer, OUT marked integer)
@@ -1393,10 +1515,10 @@ begin
   perform set_config('inturn.actor', p_dispatcher, true);
   with recursive waiting as (
     (select o.thread_id, 1 as n from thread_operations o
-      where o.finished_at is null and o.thread_id > p_after order by o.thread_id, o.place limit 1)
+      where o.place is not null and o.thread_id > p_after order by o.thread_id, o.place limit 1)
     union all
     select (select o.thread_id from thread_operations o
-             where o.finished_at is null and o.thread_id > w.thread_id order by o.thread_id, o.place limit 1), w.n + 1
+             where o.place is not null and o.thread_id > w.thread_id order by o.thread_id, o.place limit 1), w.n + 1
       from waiting w where w.thread_id is not null and w.n < p_limit
   )
   select array_agg(w.thread_id) into v_threads from waiting w where w.thread_id is not null;
@@ -1415,7 +1537,7 @@ begin
              select h.id from thread_operations h
               where h.id = any (array(
                       select (select f.id from thread_operations f
-                               where f.thread_id = line.thread_id and f.finished_at is null order by f.place limit 1)
+                               where f.thread_id = line.thread_id and f.place is not null order by f.place limit 1)
                         from unnest(v_threads) as line (thread_id)))
                 and h.ready_at > clock_timestamp() + interval '1 second' and h.ready_at <> never()
                 and (h.attempts = 0 or h.updated_at > clock_timestamp() + interval '1 second')
@@ -1607,13 +1729,13 @@ create view thread_states as
         UNION
          SELECT thread_operations.thread_id
            FROM thread_operations
-          WHERE thread_operations.finished_at IS NULL) thread
+          WHERE thread_operations.place IS NOT NULL) thread
      LEFT JOIN threads t ON t.id = thread.thread_id
      LEFT JOIN thread_operations active ON active.thread_id = thread.thread_id AND (active.status = ANY (ARRAY['processing'::text, 'requires_action'::text]))
      CROSS JOIN LATERAL ( SELECT count(*) AS waiting,
             bool_or(o.ready_at = never()) AS is_held
            FROM thread_operations o
-          WHERE o.thread_id = thread.thread_id AND o.finished_at IS NULL AND o.status = 'pending'::text) line
+          WHERE o.thread_id = thread.thread_id AND o.place IS NOT NULL AND o.status = 'pending'::text) line
      LEFT JOIN LATERAL unresumed_failure(t.id) failure(operation_id, turn, failed_at, on_failure) ON true
      LEFT JOIN LATERAL ( SELECT o.progress,
             o.result,
@@ -1639,7 +1761,11 @@ create view thread_timeline as
             c.created_at AS at,
             c.id AS operation_id,
             c.turn,
-            'joined the line'::text AS event,
+                CASE
+                    WHEN c.scheduled_at > c.created_at THEN 'was scheduled for '::text || date_trunc('second'::text, c.scheduled_at)
+                    WHEN c.operation = ANY (ARRAY['cancel_run'::text, 'submit_tool_outputs'::text]) THEN 'was asked for'::text
+                    ELSE 'joined the line'::text
+                END AS event,
             NULL::integer AS attempt,
             c.created_by AS actor,
             NULL::text AS code,
@@ -1653,6 +1779,7 @@ create view thread_timeline as
             e.turn,
                 CASE
                     WHEN e.to_status = e.from_status THEN 'was resumed'::text
+                    WHEN e.from_status = 'scheduled'::text AND e.to_status = 'pending'::text THEN 'joined the line'::text
                     WHEN e.to_status = 'pending'::text AND (e.from_status = ANY (ARRAY['failed'::text, 'cancelled'::text])) THEN 'went back into the line'::text
                     WHEN e.to_status = 'pending'::text AND e.retry_at = never() THEN 'is held for an operator'::text
                     WHEN e.to_status = 'processing'::text AND e.from_status = 'requires_action'::text THEN 'went on'::text
@@ -1715,7 +1842,7 @@ create view waiting_operations as
      CROSS JOIN LATERAL ( SELECT f.id,
             f.ready_at
            FROM thread_operations f
-          WHERE f.thread_id = o.thread_id AND f.finished_at IS NULL
+          WHERE f.thread_id = o.thread_id AND f.place IS NOT NULL
           ORDER BY f.place
          LIMIT 1) first
-  WHERE o.finished_at IS NULL AND o.status = 'pending'::text;
+  WHERE o.place IS NOT NULL AND o.status = 'pending'::text;

@@ -1,8 +1,8 @@
 import { text as readAll } from 'node:stream/consumers'
-import type { Command } from 'commander'
+import { type Command, InvalidArgumentError, Option } from 'commander'
 import { Inturn } from '../client/inturn.ts'
-import type { NewOperation } from '../client/new-operation.ts'
-import { operationKinds } from '../model/operation.ts'
+import type { JoinOptions, NewOperation } from '../client/new-operation.ts'
+import { busyStrategies, operationKinds } from '../model/operation.ts'
 import { withDatabase } from './database.ts'
 import { wholeNumber } from './emulator.ts'
 import { UsageError } from './failure.ts'
@@ -20,17 +20,24 @@ export function enqueueCommand(program: Command): void {
     .option('--priority <n>', 'among the heads of different threads, from -100 to 100', signed, 0)
     .option('--idempotency-key <key>', 'sent twice for this thread, it is inserted once')
     .option('--retry <json>', 'how failures are retried, like \'{"max_attempts": 3}\'')
+    .option('--user <id>', 'on whose behalf')
+    .option('--at <time>', 'joins its line then, like 2027-01-31T12:00:00Z', time)
+    .addOption(
+      new Option('--if-busy <strategy>', 'where the thread is busy').choices(busyStrategies),
+    )
+    .option('--debounce-ms <ms>', 'start when nothing else came for so long', wholeNumber)
+    .option('--debounce-max-ms <ms>', 'longest wait for that', wholeNumber)
     .option('--wait', 'wait for the end and print the answer')
     .option('--timeout-ms <ms>', 'longest wait', wholeNumber, 600_000)
     .option('--json', 'print JSON: the id, and with --wait the result')
     .addHelpText('after', examples)
     .action(async (thread, operation, given, options, command: Command) => {
-      const { wait, timeoutMs, priority, idempotencyKey, json } = options
+      const { wait, timeoutMs, json } = options
       // The setting has the same name, so config.ts checks what is in it.
       const retry = options.retry && parse(options.retry, '--retry', '{"max_attempts": 3}')
       const data = { ...(await parseData(given)), ...shorthands(options) }
       // The database checks what the types leave open here, and explains what is wrong.
-      const row = { thread, operation, data, priority, idempotencyKey, retry } as NewOperation
+      const row = { ...joining(options), thread, operation, data, retry } as NewOperation
       await withDatabase(command, async ({ pool, config: { schema } }) => {
         await using inturn = new Inturn({ pool, schema })
         const handle = await inturn.enqueue(row)
@@ -72,6 +79,25 @@ function shorthands(options: { message?: string; assistant?: string; model?: str
   const { message, assistant: assistant_id, model } = options
   const given = Object.entries({ message, assistant_id, model })
   return Object.fromEntries(given.filter(([, value]) => value !== undefined))
+}
+
+function joining(options: JoinOptions & { user?: string; at?: Date }): JoinOptions {
+  const { priority, idempotencyKey, user, at, ifBusy, debounceMs, debounceMaxMs } = options
+  return {
+    priority,
+    idempotencyKey,
+    userId: user,
+    scheduledAt: at,
+    ifBusy,
+    debounceMs,
+    debounceMaxMs,
+  }
+}
+
+function time(text: string): Date {
+  const date = new Date(text)
+  if (!Number.isNaN(date.getTime())) return date
+  throw new InvalidArgumentError('Write a time like 2027-01-31T12:00:00Z.')
 }
 
 function signed(text: string): number {

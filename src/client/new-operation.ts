@@ -1,5 +1,5 @@
 import type { CallerTransaction } from '../db/query.ts'
-import type { OperationKind } from '../model/operation.ts'
+import type { BusyStrategy, OperationKind } from '../model/operation.ts'
 import type { RetryPolicy } from '../model/retry.ts'
 import type { OperationData } from '../operations/data/index.ts'
 
@@ -17,6 +17,16 @@ export type JoinOptions = {
    * errors, and for single ones: `{ max_attempts: 3, run: { max_attempts: 1 } }`.
    */
   retry?: RetryPolicy
+  /** On whose behalf, by an id of yours, 1 to 255 characters: runs of one user can be limited. */
+  userId?: string
+  /** From when it stands in its line; it joins the tail then, and is in nobody's way before. Default: now. */
+  scheduledAt?: Date
+  /** What becomes of it where the thread is busy. Default: the thread's own, which is `enqueue` unless you set it. */
+  ifBusy?: BusyStrategy
+  /** Starts only when nothing was inserted for the thread for so many milliseconds, up to an hour. Default: the thread's own, or at once. */
+  debounceMs?: number
+  /** Longest wait for that, in milliseconds, up to a day. Default: the thread's own, or ten times `debounceMs`. */
+  debounceMaxMs?: number
 }
 
 /** An operation to put into the line of `thread`; each kind has its own `data`. */

@@ -3,14 +3,13 @@ import type pg from 'pg'
 import { type ClaimedOperation, type RoundResult, settleAndClaim } from '../store/claim.ts'
 import { sayAsleep } from '../store/dispatchers.ts'
 import { giveBackOperations } from '../store/release.ts'
+import { BesideTheLoop } from './beside-the-loop.ts'
 import { EmptiedLines } from './emptied-lines.ts'
-import { Failover } from './failover.ts'
 import { everything, HeadSearch } from './head-search.ts'
 import { HeldClaims } from './held-claims.ts'
 import { Lanes } from './lanes.ts'
 import { Lease } from './lease.ts'
 import type { DispatcherOptions } from './options.ts'
-import { Sweeper } from './recovery.ts'
 import { ServedHeads } from './served-heads.ts'
 import { WakeUp } from './wake-up.ts'
 
@@ -31,8 +30,7 @@ export class Dispatcher {
   readonly #emptied = new EmptiedLines()
   readonly #search = new HeadSearch()
   readonly #claims: HeldClaims
-  readonly #sweeper: Sweeper
-  readonly #failover: Failover
+  readonly #beside: BesideTheLoop
   readonly #lease: Lease
   #loop: Promise<void> | undefined
   #stopping = false
@@ -57,15 +55,13 @@ export class Dispatcher {
         this.#claims.callOff()
         this.#wakeUp.wake()
       },
-      onSighting: (sighting) => this.#failover.saw(sighting),
+      onSighting: (sighting) => this.#beside.saw(sighting),
     })
-    const recovering = {
+    this.#beside = new BesideTheLoop(options, {
       dispatcherId: () => this.id,
       claims: this.#claims,
       onFound: () => this.wake(),
-    }
-    this.#sweeper = new Sweeper(options, recovering)
-    this.#failover = new Failover(options, recovering)
+    })
   }
 
   /** Another one after a lease was lost. */
@@ -84,7 +80,7 @@ export class Dispatcher {
       await this.#lanes.stop()
       throw error
     })
-    this.#sweeper.start()
+    this.#beside.start()
     this.#loop = this.#serve()
   }
 
@@ -92,6 +88,11 @@ export class Dispatcher {
   wake(): void {
     this.#search.renew()
     this.#wakeUp.wake()
+  }
+
+  /** Looks beside the line now; called on NOTIFY. */
+  wakeBeside(): void {
+    this.#beside.wake()
   }
 
   /**
@@ -110,7 +111,7 @@ export class Dispatcher {
     this.#wakeUp.wake()
     await this.#loop
     clearTimeout(timer)
-    await Promise.all([this.#sweeper.stop(), this.#failover.stop(), this.#lanes.stop()])
+    await Promise.all([this.#beside.stop(), this.#lanes.stop()])
     await this.#lease.end()
     const left = this.#claims.running + this.#claims.finished
     log.info({ dispatcher: this.id, left }, 'dispatcher stopped')

@@ -94,6 +94,7 @@ async function perform(
     provider,
     call: { signal, timeoutMs: callTimeoutMs },
     journal,
+    cancelWanted: claim.cancelWanted,
     enterLane: (model) => visit.enter(model),
     pool,
     foreignRunMs,

@@ -9,6 +9,8 @@ export type Claim = {
   readonly dispatcherId: string
   /** Aborted when the claim may no longer be acted on: shutdown is over, or the lease is running out. */
   readonly signal: AbortSignal
+  /** Aborted when somebody wants the operation cancelled: its run is to be ended, and its end awaited. */
+  readonly cancelWanted: AbortSignal
   /** Set before the first word goes to the provider; from then on the claim is never given back unseen. */
   sent: boolean
 }
@@ -46,7 +48,15 @@ export class HeldClaims {
 
   begin(operation: ClaimedOperation, dispatcherId: string): void {
     const controller = new AbortController()
-    const claim: Claim = { operation, dispatcherId, signal: controller.signal, sent: false }
+    const cancel = new AbortController()
+    const claim: Claim = {
+      operation,
+      dispatcherId,
+      signal: controller.signal,
+      cancelWanted: cancel.signal,
+      sent: false,
+    }
+    if (operation.cancellation) cancel.abort(operation.cancellation)
     this.#running.set(claim, controller)
     void this.#execute(claim).then((outcome) => {
       if (!this.#running.delete(claim)) return

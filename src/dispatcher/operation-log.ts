@@ -39,6 +39,9 @@ export function operationLog(
         const { run, text } = outcome.result
         const ended = { ...line, ...(run && { run_id: run.id }), ...(content && { text }) }
         logger.info(ended, 'operation completed')
+      } else if (outcome.status === 'requires_action') {
+        const { run } = outcome.result
+        logger.info({ ...line, ...(run && { run_id: run.id }) }, 'operation waits for tool outputs')
       } else if (outcome.status === 'retry') {
         const { error, delayMs } = outcome
         const again = { ...line, code: error.code, reason: error.message, delay_ms: delayMs }

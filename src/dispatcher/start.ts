@@ -78,16 +78,18 @@ export async function startDispatcher(
   })
   const listener = listen({
     databaseUrl,
-    channels: ['inturn_wake', 'inturn_lanes'],
+    channels: ['inturn_wake', 'inturn_lanes', 'inturn_beside'],
     applicationName: 'inturn dispatch, listening',
     // Other schemas of the same database have dispatchers of their own.
     onNotify(channel, itsSchema) {
       if (itsSchema !== schema) return
       if (channel === 'inturn_lanes') void lanes.refresh()
+      else if (channel === 'inturn_beside') dispatcher.wakeBeside()
       else dispatcher.wake()
     },
     onConnected() {
       void lanes.refresh()
+      dispatcher.wakeBeside()
       dispatcher.wake()
     },
     onDisconnected: (error) => log.warn({ err: error }, 'not listening; will try again'),

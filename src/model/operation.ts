@@ -2,11 +2,12 @@
  * The life of an operation. The same table of transitions stands in the guard trigger of the
  * database; a test compares the two.
  *
- *   pending ──▶ processing ──▶ completed | failed | cancelled
- *      ▲            │  ▲
- *      └── retry ───┘  ▼
- *               requires_action
+ *   scheduled ──▶ pending ──▶ processing ──▶ completed | failed | cancelled
+ *                    ▲            │  ▲
+ *                    └── retry ───┘  ▼
+ *                             requires_action
  *
+ * What acts beside the line, and what is refused, superseded or merged, ends without being started.
  * retry_operation alone sends what failed or was cancelled back to pending.
  */
 
@@ -17,10 +18,23 @@ export const operationKinds = [
   'create_run',
   'add_message_and_run',
   'update_thread',
+  'hold',
+  'submit_tool_outputs',
+  'cancel_run',
 ] as const
 export type OperationKind = (typeof operationKinds)[number]
 
+/**
+ * Those that act on the operation which is being served when they are inserted. They do not stand in
+ * the line, have no place and no turn, and no dispatcher claims them.
+ */
+export const kindsBesideTheLine = ['submit_tool_outputs', 'cancel_run'] as const
+export type KindBesideTheLine = (typeof kindsBesideTheLine)[number]
+export type KindInLine = Exclude<OperationKind, KindBesideTheLine>
+
 export const operationStatuses = [
+  /** Joins the tail of its line when its time has come (`scheduled_at`), and is in nobody's way before. */
+  'scheduled',
   /** Waits in its line, or for the due time of its next attempt. */
   'pending',
   /** A dispatcher has claimed it and is executing it. */
@@ -38,13 +52,31 @@ export type OperationStatus = (typeof operationStatuses)[number]
 
 /** Every legal change of status. What is not here is refused by the guard trigger, whoever asks. */
 export const transitions: Record<OperationStatus, readonly OperationStatus[]> = {
-  pending: ['processing', 'cancelled'],
+  scheduled: ['pending', 'cancelled'],
+  pending: ['processing', 'completed', 'failed', 'cancelled'],
   processing: ['pending', 'requires_action', 'completed', 'failed', 'cancelled'],
-  requires_action: ['processing', 'completed', 'failed', 'cancelled'],
+  requires_action: ['processing'],
   completed: [],
   failed: ['pending'],
   cancelled: ['pending'],
 }
+
+/** What becomes of an operation whose thread is busy when it is inserted. docs/when-busy.md says it case by case. */
+export const busyStrategies = [
+  /** It waits for its turn. The default. */
+  'enqueue',
+  /** It fails at once, and says what is in its way. */
+  'reject',
+  /** The run that is going on is cancelled, what it said is kept, and the line goes on. */
+  'interrupt',
+  /** Those that still wait before it are superseded by it. */
+  'latest',
+  /** The messages of those that still wait before it are answered by its run. */
+  'merge',
+  /** Both. */
+  'interrupt+merge',
+] as const
+export type BusyStrategy = (typeof busyStrategies)[number]
 
 /** The operation stands in no line any more. */
 export const isFinal = (status: OperationStatus): boolean =>

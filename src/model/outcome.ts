@@ -17,6 +17,18 @@ export type Failure = {
   foreign_run_id?: string | null
   /** What rests or is full: `key/model`. */
   lane?: string
+  /** The operation that is to blame: what is in the way, what superseded it, what it was merged into, who cancelled it. */
+  operation_id?: number
+}
+
+/** Somebody wants an operation cancelled: a cancel_run, or an operation that interrupts. */
+export type Cancellation = {
+  /** The cancel_run. */
+  operation_id: number
+  /** The operation that interrupts, where one does. */
+  interrupted_by: number | null
+  /** In the caller's own words. */
+  reason: string | null
 }
 
 /** What `thread_operations.result` holds for people who read it with SQL. */
@@ -41,6 +53,8 @@ export type Outcome =
       /** False while waiting for something that is not the operation's fault: a foreign run, a rate limit. */
       burnsAttempt: boolean
     }
+  /** Keeps its thread and frees its slot: claimed again when it is told to go on, or after `delayMs`. */
+  | { status: 'requires_action'; result: OperationResult; delayMs: number }
   /** Goes back to the head of its line and waits there until an operator resumes or cancels it. */
   | { status: 'held'; error: Failure }
   | { status: 'failed' | 'cancelled'; error: Failure; result?: OperationResult }

@@ -13,6 +13,8 @@ export type OperationContext<Data = unknown> = {
   /** For every call of the provider. */
   call: CallOptions
   journal: Journal
+  /** Aborted when somebody wants the operation cancelled; its reason is the `Cancellation`. */
+  cancelWanted: AbortSignal
   /**
    * Called just before a new run is sent, with the model that it names. Throws where its lane rests or
    * has as many runs as it may have: the operation goes back, and no attempt is burnt.

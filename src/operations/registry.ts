@@ -1,24 +1,26 @@
 import type { z } from 'zod'
-import type { OperationKind } from '../model/operation.ts'
+import type { KindInLine } from '../model/operation.ts'
 import { addMessage } from './add-message.ts'
 import { addMessageAndRun } from './add-message-and-run.ts'
 import type { Handler } from './context.ts'
 import { createRun } from './create-run.ts'
 import { createThread } from './create-thread.ts'
 import { type OperationData, operationData } from './data/index.ts'
+import { hold } from './hold.ts'
 import { despiteReadLag } from './read-lag.ts'
 import { updateThread } from './update-thread.ts'
 
-const handlers: { [Kind in OperationKind]: Handler<OperationData<Kind>> } = {
+const handlers: { [Kind in KindInLine]: Handler<OperationData<Kind>> } = {
   create_thread: createThread,
   add_message: addMessage,
   create_run: createRun,
   add_message_and_run: addMessageAndRun,
   update_thread: updateThread,
+  hold,
 }
 
 /** What `data` of a kind must look like, and who executes it then. */
-export function operationOf(kind: OperationKind): {
+export function operationOf(kind: KindInLine): {
   schema: z.ZodObject
   handle: Handler<unknown>
 } {

@@ -1,6 +1,6 @@
 import type pg from 'pg'
-import type { OperationKind } from '../model/operation.ts'
-import type { Outcome } from '../model/outcome.ts'
+import type { KindInLine } from '../model/operation.ts'
+import type { Cancellation, Outcome } from '../model/outcome.ts'
 import type { RetryPolicy } from '../model/retry.ts'
 import type { ProviderName } from '../model/thread.ts'
 
@@ -55,7 +55,7 @@ export type Progress = {
 export type ClaimedOperation = {
   id: number
   thread_id: string
-  operation: OperationKind
+  operation: KindInLine
   data: Record<string, unknown>
   turn: number
   /** Number of claims so far, this one included. Together with the dispatcher it is the fence. */
@@ -69,6 +69,12 @@ export type ClaimedOperation = {
   last_item_id: string | null
   /** The caller's own retry policy. */
   retry: RetryPolicy | null
+  /** On whose behalf; the caller's own id. */
+  user_id: string | null
+  /** Operations whose messages its run answers as well, in their order. */
+  merges: number[] | null
+  /** Somebody wants it cancelled, and wanted so before this claim began. */
+  cancellation: Cancellation | null
   /** When this claim began, by the database's clock (ISO 8601). */
   claimed_at: string
   /** Age of the intent at that moment, in milliseconds by the database's clock; null: there is no intent. */
@@ -159,9 +165,16 @@ function outcomesById(settlements: readonly Settlement[]): string {
               failures: outcome.burnsAttempt ? 1 : 0,
               retry_ms: Math.min(Math.ceil(outcome.delayMs), longestPauseMs),
             }
-          : outcome.status === 'held'
-            ? { attempts, status: 'pending', error: outcome.error, held: true }
-            : { ...outcome, attempts },
+          : outcome.status === 'requires_action'
+            ? {
+                attempts,
+                status: 'requires_action',
+                result: outcome.result,
+                retry_ms: Math.min(Math.ceil(outcome.delayMs), longestPauseMs),
+              }
+            : outcome.status === 'held'
+              ? { attempts, status: 'pending', error: outcome.error, held: true }
+              : { ...outcome, attempts },
       ]),
     ),
   )

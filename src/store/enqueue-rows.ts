@@ -8,8 +8,13 @@ export type NewRow = {
   data: unknown
   idempotencyKey?: string
   priority?: number
-  /** Checked by the entry trigger, too. */
+  /** Checked by the entry trigger, too, as all that follows. */
   retry?: RetryPolicy
+  userId?: string
+  scheduledAt?: Date
+  ifBusy?: string
+  debounceMs?: number
+  debounceMaxMs?: number
 }
 
 export type EnqueuedRow = {
@@ -20,8 +25,9 @@ export type EnqueuedRow = {
 
 /** The rows of `$1`, one JSON array for every kind of connection, in their order as `n`. */
 const sent = `rows from (jsonb_to_recordset($1::jsonb) as (
-  thread text, operation text, data jsonb, priority integer, retry jsonb, "idempotencyKey" text
-)) with ordinality as sent (thread, operation, data, priority, retry, key, n)`
+  thread text, operation text, data jsonb, priority integer, retry jsonb, "userId" text, "scheduledAt" timestamptz,
+  "ifBusy" text, "debounceMs" integer, "debounceMaxMs" integer, "idempotencyKey" text
+)) with ordinality as sent (thread, operation, data, priority, retry, user_id, scheduled_at, if_busy, debounce_ms, debounce_max_ms, key, n)`
 
 /**
  * Puts rows into their lines in the order given, in one statement, and gives each one's operation: the
@@ -49,8 +55,10 @@ async function insert(
   enqueued: EnqueuedRow[],
 ): Promise<number[]> {
   const inserted = await query(
-    `insert into ${schema}.thread_operations (thread_id, operation, data, priority, retry, idempotency_key)
-     select sent.thread, sent.operation, sent.data, coalesce(sent.priority, 0), sent.retry, sent.key
+    `insert into ${schema}.thread_operations 
+       (thread_id, operation, data, priority, retry, user_id, scheduled_at, if_busy, debounce_ms, debounce_max_ms, idempotency_key)
+     select sent.thread, sent.operation, sent.data, coalesce(sent.priority, 0), sent.retry, sent.user_id,
+            sent.scheduled_at, sent.if_busy, sent.debounce_ms, sent.debounce_max_ms, sent.key
        from ${sent} order by sent.n
          on conflict (thread_id, idempotency_key) where idempotency_key is not null do nothing
      returning id, thread_id, idempotency_key`,

@@ -79,6 +79,9 @@ describe('an INSERT is refused', () => {
     { result: {} },
     { error: {} },
     { prev_status: 'pending' },
+    { target_id: 1 },
+    { merges: [1] },
+    { held_until: 'now' },
     { started_at: 'now' },
     { finished_at: 'now' },
   ])('with a column that only inturn writes: %o', async (column, { pool }) => {
@@ -86,8 +89,24 @@ describe('an INSERT is refused', () => {
       code: check_violation,
       constraint: 'operation_starts_unserved',
       message: 'a column that only inturn writes was sent along',
-      hint: 'Send only thread_id, operation, data and, if you like, status, priority, idempotency_key, retry, created_at and updated_at.',
+      hint: 'Send only thread_id, operation, data and, if you like, status, priority, idempotency_key, retry, user_id, scheduled_at, if_busy, debounce_ms, debounce_max_ms, created_at and updated_at.',
     })
+  })
+
+  test.for([
+    { user_id: '' },
+    { user_id: 'u'.repeat(256) },
+    { if_busy: 'drop' },
+    { debounce_ms: 0 },
+    { debounce_ms: 3_600_001 },
+    { debounce_max_ms: 0 },
+    { debounce_max_ms: 86_400_001 },
+  ])('with a way of joining that there is none of: %o', async (column, { pool }) => {
+    const [name = ''] = Object.keys(column)
+    const { code, message, hint } = await refusal(insertRow(pool, { thread_id: 't', ...column }))
+    expect(code).toBe(check_violation)
+    expect(message).toContain(name)
+    expect(hint).toMatch(/^Write /)
   })
 
   test('for a closed thread', async ({ pool }) => {

@@ -11,6 +11,7 @@ import { asLine, insertRow, moveTo, readRow, refusal } from '../support/line.ts'
 
 /** The shortest way from the INSERT to each status. */
 const wayTo: Record<OperationStatus, OperationStatus[]> = {
+  scheduled: [],
   pending: [],
   processing: ['processing'],
   requires_action: ['processing', 'requires_action'],
@@ -20,7 +21,8 @@ const wayTo: Record<OperationStatus, OperationStatus[]> = {
 }
 
 async function operationIn(pool: pg.Pool, threadId: string, status: OperationStatus) {
-  const { id } = await insertRow(pool, { thread_id: threadId })
+  const scheduled_at = status === 'scheduled' ? '2100-01-01' : undefined
+  const { id } = await insertRow(pool, { thread_id: threadId, scheduled_at })
   for (const step of wayTo[status]) await moveTo(pool, id, step)
   return id
 }
@@ -79,12 +81,15 @@ test.for(['failed', 'cancelled'] as const)(
 const activeStatuses = ['processing', 'requires_action'] as const
 
 describe('what goes with a status is kept to, whoever writes:', () => {
-  test('finished_at with the final ones, claimed_by with the active ones', async ({ pool }) => {
+  test('finished_at with the final ones, claimed_by with those being served, a place with those in line', async ({
+    pool,
+  }) => {
     for (const status of operationStatuses) {
       const row = await readRow(pool, await operationIn(pool, `goes with ${status}`, status))
-      const active = (activeStatuses as readonly string[]).includes(status)
       expect.soft(row.finished_at !== null, status).toBe(isFinal(status))
-      expect.soft(row.claimed_by !== null, status).toBe(active)
+      const isActive = (activeStatuses as readonly string[]).includes(status)
+      expect.soft(row.claimed_by !== null, status).toBe(status === 'processing')
+      expect.soft(row.place !== null, status).toBe(isActive || status === 'pending')
       expect.soft(row.ready_at !== null, status).toBe(status === 'pending')
     }
   })

@@ -125,6 +125,7 @@ describe('waiting_operations', () => {
     expect(await waiting(pool, 'gone')).toEqual([])
     await moveTo(pool, id, 'requires_action')
     expect(await waiting(pool, 'gone')).toEqual([])
+    await moveTo(pool, id, 'processing')
     await moveTo(pool, id, 'completed')
     expect(await waiting(pool, 'gone')).toEqual([])
   })

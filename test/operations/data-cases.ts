@@ -162,6 +162,32 @@ const each = <T, U>(list: T[] | undefined, make: (item: T) => U) => (list ?? [])
 
 /** Data of every operation: accepted by both checks, refused by both, and `deep`: refused by zod alone. */
 export const dataCases: Cases = {
+  hold: {
+    valid: [{}, { lease_ms: 100 }, { lease_ms: 86_400_000 }],
+    invalid: [...notObjects, { lease_ms: 99 }, { lease_ms: '1s' }, { lease_ms: 1.5 }, { ms: 100 }],
+  },
+  submit_tool_outputs: {
+    valid: [{ outputs: [{ call_id: 'call_1', output: '21 degrees' }] }],
+    invalid: [
+      ...notObjects,
+      {},
+      { outputs: [] },
+      { outputs: {} },
+      { outputs: null },
+      { call_id: 'a' },
+    ],
+    deep: [{ outputs: ['21 degrees'] }],
+  },
+  cancel_run: {
+    valid: [{}, { operation_id: 7 }, { reason: 'asked to' }, { interrupted_by: 8 }],
+    invalid: [
+      ...notObjects,
+      { operation_id: 0 },
+      { operation_id: '7' },
+      { reason: '' },
+      { run_id: 'run_1' },
+    ],
+  },
   create_thread: {
     valid: [
       {},

@@ -59,11 +59,12 @@ export async function moveTo(
     client.query(
       `update thread_operations o
           set status = $2,
-              claimed_by = case when $2 in ('processing', 'requires_action') then 'd1' end,
+              claimed_by = case when $2 = 'processing' then 'd1' end,
               finished_at = case when $2 in ('completed', 'failed', 'cancelled') then clock_timestamp() end,
               ready_at = case when $2 = 'pending' then $3::timestamptz end,
               attempts = attempts + ($2 = 'processing')::integer,
-              place = case when $2 = 'processing' then started_place() else place end,
+              place = case when $2 = 'processing' then started_place()
+                           when $2 in ('pending', 'requires_action') then coalesce(place, id) end,
               started_at = case when $2 = 'processing' then coalesce(started_at, clock_timestamp()) when finished_at is null then started_at end,
               turn = case when finished_at is not null then null -- sent back into its line
                           when $2 <> 'processing' then turn

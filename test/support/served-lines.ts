@@ -72,7 +72,7 @@ export const startSilently = (thread: string, turn: number, nth = 1) => `
 /** Ends an active operation in the same way: completed, with its message. */
 export const completeSilently = (thread: string, turn: number) => `
   update thread_operations
-     set status = 'completed', claimed_by = null, finished_at = clock_timestamp(), result = '{"message_id": "msg_9"}'
+     set status = 'completed', place = null, claimed_by = null, finished_at = clock_timestamp(), result = '{"message_id": "msg_9"}'
    where thread_id = '${thread}' and turn = ${turn};
   insert into operation_events (operation_id, thread_id, from_status, to_status, turn, attempt, actor)
   select id, thread_id, 'processing', 'completed', turn, 1, 'd1' from thread_operations

@@ -10,13 +10,20 @@ create table threads (
   last_turn           bigint not null default 0,
   metadata            jsonb not null default '{}',
   on_failure          text not null default 'continue',
+  if_busy             text not null default 'enqueue',
+  debounce_ms         integer,
+  debounce_max_ms     integer,
   resumed_turn        bigint not null default 0,
   closed_at           timestamptz(6),
   created_at          timestamptz(6) not null default clock_timestamp(),
   updated_at          timestamptz(6) not null default clock_timestamp(),
   constraint thread_id_has_1_to_255_characters check (length(id) between 1 and 255),
   constraint thread_provider_is_known check (provider in ('responses', 'assistants')),
-  constraint thread_on_failure_is_continue_halt_or_cancel_rest check (on_failure in ('continue', 'halt', 'cancel_rest'))
+  constraint thread_on_failure_is_continue_halt_or_cancel_rest check (on_failure in ('continue', 'halt', 'cancel_rest')),
+  constraint thread_if_busy_is_a_strategy
+    check (if_busy in ('enqueue', 'reject', 'interrupt', 'latest', 'merge', 'interrupt+merge')),
+  constraint thread_debounce_ms_is_up_to_an_hour check (debounce_ms between 1 and 3600000),
+  constraint thread_debounce_max_ms_is_up_to_a_day check (debounce_max_ms between 1 and 86400000)
 ) with (fillfactor = 80);
 
 create sequence thread_operations_id_seq as bigint;
@@ -32,7 +39,13 @@ create table thread_operations (
   priority         smallint not null default 0,
   idempotency_key  text,
   retry            jsonb,
-  place            bigint not null default 0,
+  user_id          text,
+  scheduled_at     timestamptz(6),
+  if_busy          text,
+  debounce_ms      integer,
+  debounce_max_ms  integer,
+  target_id        bigint,
+  place            bigint,
   turn             bigint,
   provider         text not null default '',
   head_since       timestamptz(6),
@@ -42,6 +55,8 @@ create table thread_operations (
   claimed_by       text,
   intent           jsonb,
   progress         jsonb,
+  merges           bigint[],
+  held_until       timestamptz(6),
   result           jsonb,
   error            jsonb,
   prev_status      text,
@@ -63,8 +78,12 @@ alter sequence thread_operations_id_seq owned by thread_operations.id;
 create unique index one_active_operation_per_thread on thread_operations (thread_id)
   where status in ('processing', 'requires_action');
 
--- A thread's line: its unfinished operations by place. Every "who is first?" is one probe of it.
-create index line_by_place on thread_operations (thread_id, place) where finished_at is null;
+-- A thread's line: who stands in it has a place. Every "who is first?" is one probe of it.
+create index line_by_place on thread_operations (thread_id, place) where place is not null;
+
+-- Who is not in the line: what acts on an operation that is (target_id), and what joins later.
+create index operations_beside_the_line on thread_operations (target_id, id) where status = 'pending' and place is null;
+create index scheduled_operations on thread_operations (scheduled_at) where status = 'scheduled';
 
 -- The heads that may be served, oldest first within a priority. A claim reads nothing else.
 create index heads_by_readiness on thread_operations (provider, priority, ready_at, id)

@@ -56,10 +56,28 @@ begin
       message = format('priority must be a number from -100 to 100, not %s', coalesce(p_row.priority::text, 'null')),
       hint = 'Leave priority out for the usual 0; a higher one is served before lower ones of other threads.';
   end if;
+  if length(p_row.user_id) not between 1 and 255 then
+    raise check_violation using
+      constraint = 'user_id_has_1_to_255_characters',
+      message = format('user_id must have 1 to 255 characters, not %s', length(p_row.user_id)),
+      hint = 'Write your own id of the user on whose behalf this is asked, or leave it out.';
+  end if;
+  if p_row.if_busy not in ('enqueue', 'reject', 'interrupt', 'latest', 'merge', 'interrupt+merge') then
+    raise check_violation using
+      constraint = 'if_busy_is_a_strategy',
+      message = format('if_busy must be a strategy, not %L', left(p_row.if_busy, 60)),
+      hint = 'Write enqueue, reject, interrupt, latest, merge or interrupt+merge, or leave it out for the thread''s own (threads.if_busy).';
+  end if;
+  if p_row.debounce_ms not between 1 and 3600000 or p_row.debounce_max_ms not between 1 and 86400000 then
+    raise check_violation using
+      constraint = 'debounce_is_a_time',
+      message = format('debounce_ms %s, debounce_max_ms %s: at most an hour and at most a day', p_row.debounce_ms, p_row.debounce_max_ms),
+      hint = 'Write the milliseconds without a new operation after which this one starts, from 1 to 3600000; and the longest wait, up to 86400000.';
+  end if;
   raise check_violation using
     constraint = 'operation_starts_unserved',
     message = 'a column that only inturn writes was sent along',
-    hint = 'Send only thread_id, operation, data and, if you like, status, priority, idempotency_key, retry, created_at and updated_at.';
+    hint = 'Send only thread_id, operation, data and, if you like, status, priority, idempotency_key, retry, user_id, scheduled_at, if_busy, debounce_ms, debounce_max_ms, created_at and updated_at.';
 end $$;
 
 -- NOTIFY takes a lock that serializes commits, so it is sent only to dispatchers that said they sleep.
@@ -88,9 +106,14 @@ begin
   if new.thread_id is null or new.thread_id !~ '\S' or length(new.thread_id) > 255
      or new.status <> 'pending' or new.priority is null or new.priority not between -100 and 100
      or length(new.idempotency_key) not between 1 and 255
-     or new.place <> 0 or new.provider <> '' or new.attempts <> 0 or new.failures <> 0
-     or num_nonnulls(new.id, new.turn, new.head_since, new.ready_at, new.claimed_by, new.intent, new.progress,
-                     new.result, new.error, new.prev_status, new.started_at, new.finished_at) > 0 then
+     or new.provider <> '' or new.attempts <> 0 or new.failures <> 0
+     or num_nonnulls(new.id, new.place, new.turn, new.head_since, new.ready_at, new.claimed_by, new.intent, new.progress, new.target_id,
+                     new.merges, new.held_until, new.result, new.error, new.prev_status, new.started_at, new.finished_at) > 0
+     or (num_nonnulls(new.user_id, new.if_busy, new.debounce_ms, new.debounce_max_ms) > 0
+         and not (coalesce(length(new.user_id) between 1 and 255, true)
+                  and coalesce(new.if_busy in ('enqueue', 'reject', 'interrupt', 'latest', 'merge', 'interrupt+merge'), true)
+                  and coalesce(new.debounce_ms between 1 and 3600000, true)
+                  and coalesce(new.debounce_max_ms between 1 and 86400000, true))) then
     perform refuse_row(new);
   end if;
   if not (check_operation_data(new.operation, new.data) and (new.retry is null or check_retry_policy(new.retry))) then
@@ -104,7 +127,7 @@ begin
   select nextval('thread_operations_id_seq'), currval('thread_operations_id_seq'), 'pending',
          session_actor(), clock_timestamp(), t.provider, t.closed_at is not null, t.on_failure is not distinct from 'halt',
          (select o.place from thread_operations o
-           where o.thread_id = new.thread_id and o.finished_at is null order by o.place limit 1) is not null,
+           where o.thread_id = new.thread_id and o.place is not null order by o.place limit 1) is not null,
          exists (select from dispatchers d where d.asleep)
     into new.id, new.place, new.status, new.created_by, new.created_at, v_thread_provider, v_closed, v_halts, v_busy,
          v_somebody_sleeps
@@ -117,6 +140,14 @@ begin
       hint = 'Use another thread_id, or ask whoever closed the thread (threads.closed_at) to open it again.';
   end if;
   new.updated_at := new.created_at;
+  if new.operation in ('cancel_run', 'submit_tool_outputs') then
+    return join_beside_the_line(new);
+  end if;
+  if new.scheduled_at > new.created_at then
+    new.status := 'scheduled';
+    new.place := null;
+    return new;
+  end if;
   if not v_busy then
     if v_halts and line_is_halted(new.thread_id) then
       return new; -- waits unmarked until an operator says how the line goes on
@@ -129,6 +160,19 @@ begin
     end if;
   end if;
   return new;
+end $$;
+
+-- What acts on whoever is being served does not wait behind him: it has no place, and is bound to him
+-- now, so that it never meets the next one. No lock is taken on him: it is taken to him afterwards.
+create function join_beside_the_line(p_row thread_operations) returns thread_operations
+language plpgsql as $$
+begin
+  p_row.place := null;
+  p_row.target_id := coalesce((p_row.data ->> 'operation_id')::bigint, (
+    select o.id from thread_operations o
+     where o.thread_id = p_row.thread_id and o.place = started_place()));
+  perform pg_notify('inturn_beside', current_schema());
+  return p_row;
 end $$;
 
 create trigger join_line before insert on thread_operations

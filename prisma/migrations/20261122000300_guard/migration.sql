@@ -29,13 +29,14 @@ begin
       message = format('%s of operation %s is written by inturn alone', v_column, p_old.id),
       hint = 'You may set status to ''cancelled'', and change data or priority while the operation waits.';
   end if;
-  if p_old.status <> 'pending' then
+  if p_old.status not in ('pending', 'scheduled') then
     raise check_violation using
-      constraint = 'active_operation_is_held_by_its_dispatcher',
-      message = format('operation %s is %s: dispatcher %s holds it', p_old.id, p_old.status, p_old.claimed_by),
-      hint = 'Only a pending operation can be changed or cancelled by an UPDATE. This one becomes final by itself.';
+      constraint = 'active_operation_is_not_updated',
+      message = format('operation %s is %s, and an UPDATE does not reach what is under way', p_old.id,
+                       p_old.status || coalesce(' by ' || p_old.claimed_by, '')),
+      hint = format('To end it: INSERT INTO thread_operations (thread_id, operation) VALUES (%L, ''cancel_run'');', p_old.thread_id);
   end if;
-  if p_new.status not in ('pending', 'cancelled') then
+  if p_new.status not in (p_old.status, 'cancelled') then
     raise check_violation using
       constraint = 'transition_is_legal',
       message = format('operation %s cannot go from %s to %s by an UPDATE', p_old.id, p_old.status, p_new.status),
@@ -75,24 +76,27 @@ begin
     execute format('select %I.guard_update_from_outside($1, $2)', tg_table_schema) into new.provider using old, new;
     if new.status = 'cancelled' then
       new.finished_at := clock_timestamp();
+      new.place := null;
       new.ready_at := null;
     end if;
   end if;
   if not (case old.status
-       when 'pending' then new.status in ('pending', 'processing', 'cancelled')
+       when 'scheduled' then new.status in ('scheduled', 'pending', 'cancelled')
+       when 'pending' then new.status in ('pending', 'processing', 'completed', 'failed', 'cancelled')
        when 'processing' then new.status in ('processing', 'pending', 'requires_action', 'completed', 'failed', 'cancelled')
-       when 'requires_action' then new.status in ('requires_action', 'processing', 'completed', 'failed', 'cancelled')
+       when 'requires_action' then new.status in ('requires_action', 'processing')
        -- retry_operation: it joins its line anew.
        when 'failed' then new.status = 'pending' and new.turn is null
        when 'cancelled' then new.status = 'pending' and new.turn is null
        else false end
      and (new.finished_at is not null) = (new.status in ('completed', 'failed', 'cancelled'))
-     and (new.claimed_by is not null) = (new.status in ('processing', 'requires_action'))
-     and (new.ready_at is null or new.status = 'pending')) then
+     and (new.place is null or new.status in ('pending', 'processing', 'requires_action'))
+     and (new.claimed_by is not null) = (new.status = 'processing')
+     and (new.ready_at is null or new.status in ('pending', 'requires_action'))) then
     raise check_violation using
       constraint = 'transition_is_legal',
       message = format('operation %s cannot go from %s to %s', old.id, old.status, new.status),
-      detail = format('finished_at %s, claimed_by %s, ready_at %s', new.finished_at, new.claimed_by, new.ready_at);
+      detail = format('finished_at %s, place %s, claimed_by %s, ready_at %s', new.finished_at, new.place, new.claimed_by, new.ready_at);
   end if;
   new.prev_status := nullif(old.status, new.status);
   new.updated_at := clock_timestamp();

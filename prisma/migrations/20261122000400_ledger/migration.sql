@@ -11,7 +11,7 @@ begin
          case when current_setting('inturn.line', true) = 'on' then current_setting('inturn.actor') else session_actor() end,
          case when n.status not in ('processing', 'completed') then n.error ->> 'code' end,
          n.progress ->> 'run_id',
-         case when n.status = 'pending' then n.ready_at end,
+         case when n.status in ('pending', 'requires_action') then n.ready_at end,
          -- The message may quote what was said.
          case when n.status not in ('processing', 'completed') then nullif(n.error - 'code' - 'message', '{}') end
     from new_rows n

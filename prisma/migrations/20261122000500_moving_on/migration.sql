@@ -11,7 +11,7 @@ language sql stable as $$
     from unnest(p_threads) as line (thread_id)
     left join lateral (
       select o.id, o.status, o.ready_at from thread_operations o
-       where o.thread_id = line.thread_id and o.finished_at is null
+       where o.thread_id = line.thread_id and o.place is not null
        order by o.place limit 1) as head on true
 $$;
 

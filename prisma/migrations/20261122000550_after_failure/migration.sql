@@ -21,13 +21,13 @@ create function line_is_halted(p_thread_id text) returns boolean language sql st
 $$;
 
 -- Whether an operation that was never started stood in its line at that moment. One that was sent back
--- to it (its place is not its id) has stood there since then; the ledger knows.
+-- to it, or joined later (its place is not its id), has stood there since then; the ledger knows.
 create function stood_in_line(p_id bigint, p_thread_id text, p_place bigint, p_created_at timestamptz, p_at timestamptz)
 returns boolean language sql stable as $$
   select case when p_place = p_id then p_created_at <= p_at
               else (select max(e.at) from operation_events e
                      where e.thread_id = p_thread_id and e.operation_id = p_id
-                       and e.to_status = 'pending' and e.from_status in ('failed', 'cancelled')) <= p_at end
+                       and e.to_status = 'pending' and e.from_status in ('failed', 'cancelled', 'scheduled')) <= p_at end
 $$;
 
 -- Whether the failure before it lets an operation start. Asked only where its thread does not `continue`.
@@ -54,11 +54,11 @@ begin
   loop
     v_ids := array(
       select o.id from thread_operations o
-       where o.thread_id = v_failure.thread_id and o.finished_at is null and o.turn is null
+       where o.thread_id = v_failure.thread_id and o.place is not null and o.turn is null
          and stood_in_line(o.id, o.thread_id, o.place, o.created_at, v_failure.failed_at)
        order by o.place limit 1000 for update skip locked);
     update thread_operations o
-       set status = 'cancelled', ready_at = null, finished_at = clock_timestamp(),
+       set status = 'cancelled', place = null, ready_at = null, finished_at = clock_timestamp(),
            error = jsonb_build_object('code', 'cancelled_after_failure', 'message',
                      format('Operation %s of this thread failed, and on_failure is cancel_rest.', v_failure.operation_id))
      where o.id = any (v_ids);

@@ -23,7 +23,8 @@ begin
              failures = o.failures + coalesce((p_outcomes -> o.id::text ->> 'failures')::integer, 0),
              ready_at = case when (p_outcomes -> o.id::text ->> 'held')::boolean then never()
                              else clock_timestamp() + (p_outcomes -> o.id::text ->> 'retry_ms')::integer * interval '1 millisecond' end,
-             finished_at = case when p_outcomes -> o.id::text ->> 'status' <> 'pending' then clock_timestamp() end,
+             finished_at = case when p_outcomes -> o.id::text ->> 'status' in ('completed', 'failed', 'cancelled') then clock_timestamp() end,
+             place = case when p_outcomes -> o.id::text ->> 'status' in ('pending', 'requires_action') then o.place end,
              claimed_by = null
        where o.id = any (v_free)
          and o.claimed_by = p_dispatcher and o.attempts = (p_outcomes -> o.id::text ->> 'attempts')::integer;

@@ -19,6 +19,14 @@ create function create_missing_threads(p_ids bigint[], p_default_provider text) 
        where threads.provider is null
 $$;
 
+-- The oldest wish to have an operation cancelled, if there is one.
+create function cancellation_of(p_id bigint) returns jsonb language sql stable as $$
+  select jsonb_build_object('operation_id', c.id, 'interrupted_by', c.data -> 'interrupted_by', 'reason', c.data -> 'reason')
+    from thread_operations c
+   where c.target_id = p_id and c.status = 'pending' and c.place is null and c.operation = 'cancel_run'
+   order by c.id limit 1
+$$;
+
 -- Starts these operations, which the caller found next in their lines. Looks again, with a new snapshot,
 -- whether each is still the first of its line: what was locked may have been overtaken meanwhile. After
 -- a failure, whether the line goes on is decided here and nowhere else.
@@ -42,11 +50,11 @@ begin
            started_at = coalesce(o.started_at, clock_timestamp())
       from threads t
      where o.id = any (p_ids) and t.id = o.thread_id
-       and o.status = 'pending'
+       and o.status in ('pending', 'requires_action')
        and o.id = (select f.id from thread_operations f
-                    where f.thread_id = o.thread_id and f.finished_at is null order by f.place limit 1)
+                    where f.thread_id = o.thread_id and f.place is not null order by f.place limit 1)
        and (t.on_failure = 'continue' or may_start(o.id))
-    returning o.id, o.thread_id, o.operation, o.data, o.retry, o.turn, o.attempts, o.failures, o.provider, o.intent, o.progress,
+    returning o.id, o.thread_id, o.operation, o.data, o.retry, o.user_id, o.merges, cancellation_of(o.id) as cancellation, o.turn, o.attempts, o.failures, o.provider, o.intent, o.progress,
               t.provider_thread_id, t.last_item_id, clock_timestamp() as claimed_at,
               extract(epoch from clock_timestamp() - (o.intent ->> 'at')::timestamptz) * 1000 as intent_age_ms
   )
@@ -115,13 +123,13 @@ begin
     foreach v_id in array v_heads loop
       begin
         if exists (select from thread_operations o
-                    where o.id = v_id and o.status = 'pending' and o.ready_at <= v_now for update skip locked) then
+                    where o.id = v_id and o.ready_at <= v_now for update skip locked) then
           perform create_missing_threads(array[v_id], p_default_provider);
           claimed := claimed || start_operations(p_dispatcher, array[v_id], p_default_provider);
         end if;
       exception when unique_violation or deadlock_detected or lock_not_available then
         update thread_operations o set ready_at = clock_timestamp() + interval '250 milliseconds'
-         where o.id = (select l.id from thread_operations l where l.id = v_id and l.status = 'pending' for update skip locked);
+         where o.id = (select l.id from thread_operations l where l.id = v_id and l.ready_at is not null for update skip locked);
       end;
     end loop;
     perform set_config('lock_timeout', v_patience, true);
@@ -138,7 +146,7 @@ begin
      where o.id = any (array(select l.id from thread_operations l where l.id = any (v_heads) for update skip locked))
        and o.status = 'pending' and o.ready_at is not null
        and (o.id <> (select f.id from thread_operations f
-                      where f.thread_id = o.thread_id and f.finished_at is null order by f.place limit 1)
+                      where f.thread_id = o.thread_id and f.place is not null order by f.place limit 1)
             or line_is_halted(o.thread_id));
     if mark_heads((next_in_line(v_threads)).waiting) > 0 then
       perform wake_dispatchers();

@@ -16,10 +16,10 @@ begin
   perform set_config('inturn.actor', p_dispatcher, true);
   with recursive waiting as (
     (select o.thread_id, 1 as n from thread_operations o
-      where o.finished_at is null and o.thread_id > p_after order by o.thread_id, o.place limit 1)
+      where o.place is not null and o.thread_id > p_after order by o.thread_id, o.place limit 1)
     union all
     select (select o.thread_id from thread_operations o
-             where o.finished_at is null and o.thread_id > w.thread_id order by o.thread_id, o.place limit 1), w.n + 1
+             where o.place is not null and o.thread_id > w.thread_id order by o.thread_id, o.place limit 1), w.n + 1
       from waiting w where w.thread_id is not null and w.n < p_limit
   )
   select array_agg(w.thread_id) into v_threads from waiting w where w.thread_id is not null;
@@ -38,7 +38,7 @@ begin
              select h.id from thread_operations h
               where h.id = any (array(
                       select (select f.id from thread_operations f
-                               where f.thread_id = line.thread_id and f.finished_at is null order by f.place limit 1)
+                               where f.thread_id = line.thread_id and f.place is not null order by f.place limit 1)
                         from unnest(v_threads) as line (thread_id)))
                 and h.ready_at > clock_timestamp() + interval '1 second' and h.ready_at <> never()
                 and (h.attempts = 0 or h.updated_at > clock_timestamp() + interval '1 second')

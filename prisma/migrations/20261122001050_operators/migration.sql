@@ -27,7 +27,7 @@ begin
   select o.id, 'held' into operation_id, was
     from thread_operations o
    where o.id = (select f.id from thread_operations f
-                  where f.thread_id = p_thread_id and f.finished_at is null order by f.place limit 1)
+                  where f.thread_id = p_thread_id and f.place is not null order by f.place limit 1)
      and o.ready_at = never() for update;
   if found then
     update thread_operations o
@@ -126,7 +126,7 @@ begin
   update thread_operations o set ready_at = null
    where o.id = (select l.id from thread_operations l
                   where l.id = (select s.id from thread_operations s
-                                 where s.thread_id = v_old.thread_id and s.finished_at is null order by s.place offset 1 limit 1)
+                                 where s.thread_id = v_old.thread_id and s.place is not null order by s.place offset 1 limit 1)
                     and l.status = 'pending' and l.ready_at is not null and l.turn is null for update skip locked);
   if mark_heads((next_in_line(array[v_old.thread_id])).waiting) > 0 then
     perform wake_dispatchers();

@@ -21,13 +21,13 @@ select thread.thread_id,
        t.created_at
   from (select id as thread_id from threads
         union
-        select thread_id from thread_operations where finished_at is null) as thread
+        select thread_id from thread_operations where place is not null) as thread
   left join threads t on t.id = thread.thread_id
   left join thread_operations active
     on active.thread_id = thread.thread_id and active.status in ('processing', 'requires_action')
  cross join lateral (
    select count(*) as waiting, bool_or(o.ready_at = never()) as is_held from thread_operations o
-    where o.thread_id = thread.thread_id and o.finished_at is null and o.status = 'pending') as line
+    where o.thread_id = thread.thread_id and o.place is not null and o.status = 'pending') as line
   left join lateral unresumed_failure(t.id) as failure on true
   left join lateral (
    select o.progress, o.result, o.status, o.finished_at from thread_operations o
@@ -69,20 +69,24 @@ select o.id, o.thread_id, o.operation, o.priority,
   left join lateral unresumed_failure(o.thread_id) as failure on true
  cross join lateral (
    select f.id, f.ready_at from thread_operations f
-    where f.thread_id = o.thread_id and f.finished_at is null order by f.place limit 1) as first
- where o.finished_at is null and o.status = 'pending';
+    where f.thread_id = o.thread_id and f.place is not null order by f.place limit 1) as first
+ where o.place is not null and o.status = 'pending';
 
 create view thread_timeline as
 select story.thread_id, story.at, story.operation_id, o.operation, coalesce(story.turn, o.turn) as turn, story.event, story.attempt,
        story.actor, story.code, story.run_id
   from (
-    select c.thread_id, c.created_at as at, c.id as operation_id, c.turn, 'joined the line' as event, null::integer as attempt,
+    select c.thread_id, c.created_at as at, c.id as operation_id, c.turn,
+           case when c.scheduled_at > c.created_at then 'was scheduled for ' || date_trunc('second', c.scheduled_at)
+                when c.operation in ('cancel_run', 'submit_tool_outputs') then 'was asked for'
+                else 'joined the line' end as event, null::integer as attempt,
            c.created_by as actor, null as code, null as run_id, 0 as nth
       from thread_operations c
     union all
     select e.thread_id, e.at, e.operation_id, e.turn,
            case
              when e.to_status = e.from_status then 'was resumed'
+             when e.from_status = 'scheduled' and e.to_status = 'pending' then 'joined the line'
              when e.to_status = 'pending' and e.from_status in ('failed', 'cancelled') then 'went back into the line'
              when e.to_status = 'pending' and e.retry_at = never() then 'is held for an operator'
              when e.to_status = 'processing' and e.from_status = 'requires_action' then 'went on'

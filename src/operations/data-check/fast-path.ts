@@ -28,6 +28,7 @@ function branch({ fields, rules }: FixedObject): string {
     returnTrueIf([noOthers]),
     returnTrueIf([noOtherKeys(fields, 'p_data'), ...fieldChecks(others, 'p_data')]),
   ]
+  if (!usualHold.length) return steps.join('\n')
   return `if ${allOf(usualHold)} then\n  ${indent(steps.join('\n'), 2)}\nend if;`
 }
 

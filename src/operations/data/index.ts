@@ -2,8 +2,11 @@ import type { z } from 'zod'
 import type { OperationKind } from '../../model/operation.ts'
 import { type AddMessage, addMessage } from './add-message.ts'
 import { type AddMessageAndRun, addMessageAndRun } from './add-message-and-run.ts'
+import { type CancelRun, cancelRun } from './cancel-run.ts'
 import { type CreateRun, createRun } from './create-run.ts'
 import { type CreateThread, createThread } from './create-thread.ts'
+import { type Hold, hold } from './hold.ts'
+import { type SubmitToolOutputs, submitToolOutputs } from './submit-tool-outputs.ts'
 import { type UpdateThread, updateThread } from './update-thread.ts'
 
 /** What `data` of each operation may hold: the one source of the types, of zod's check and of the one at the INSERT. */
@@ -13,6 +16,9 @@ export const operationData = {
   create_run: createRun,
   add_message_and_run: addMessageAndRun,
   update_thread: updateThread,
+  hold,
+  submit_tool_outputs: submitToolOutputs,
+  cancel_run: cancelRun,
 } satisfies Record<OperationKind, z.ZodObject>
 
 /** `data` as callers write it, per kind of operation. */
@@ -22,4 +28,7 @@ export type OperationData<Kind extends OperationKind = OperationKind> = {
   create_run: CreateRun
   add_message_and_run: AddMessageAndRun
   update_thread: UpdateThread
+  hold: Hold
+  submit_tool_outputs: SubmitToolOutputs
+  cancel_run: CancelRun
 }[Kind]

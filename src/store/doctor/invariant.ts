@@ -39,10 +39,10 @@ export type Limits = {
 export const ofThread = (table: string) => `($1::text is null or ${table}.thread_id = $1)`
 
 export const active = `('processing', 'requires_action')`
-/** The operation went back into its line by retry_operation; only the ledger knows. */
+/** The operation went back into its line by retry_operation, or joined it when it was due; only the ledger knows. */
 export const wasSentBack = (table: string) => `exists (
      select from operation_events back
       where back.thread_id = ${table}.thread_id and back.operation_id = ${table}.id
-        and back.to_status = 'pending' and back.from_status in ('failed', 'cancelled'))`
+        and back.to_status = 'pending' and back.from_status in ('failed', 'cancelled', 'scheduled'))`
 
 export const final = `('completed', 'failed', 'cancelled')`

@@ -22,17 +22,17 @@ select min(o.id) as id, o.thread_id as thread,
     sql: `
 with recursive line (thread_id) as (
   (select o.thread_id from thread_operations o
-    where o.finished_at is null and ${ofThread('o')} order by o.thread_id limit 1)
+    where o.place is not null and ${ofThread('o')} order by o.thread_id limit 1)
   union all
   select (select o.thread_id from thread_operations o
-           where o.finished_at is null and o.thread_id > line.thread_id order by o.thread_id limit 1)
+           where o.place is not null and o.thread_id > line.thread_id order by o.thread_id limit 1)
     from line where line.thread_id is not null and $1::text is null
 )
 select first.id, first.thread_id as thread, 'first of its line, pending and not marked' as detail
   from line
  cross join lateral (
    select o.* from thread_operations o
-    where o.thread_id = line.thread_id and o.finished_at is null order by o.place limit 1) as first
+    where o.thread_id = line.thread_id and o.place is not null order by o.place limit 1) as first
  where first.status = 'pending' and first.ready_at is null and not line_is_halted(first.thread_id)`,
     momentary: true,
     advice:
@@ -49,8 +49,8 @@ select m.id, m.thread_id as thread,
   from thread_operations m
  cross join lateral (
    select o.id from thread_operations o
-    where o.thread_id = m.thread_id and o.finished_at is null order by o.place limit 1) as first
- where m.ready_at is not null and m.finished_at is null and first.id <> m.id and ${ofThread('m')}
+    where o.thread_id = m.thread_id and o.place is not null order by o.place limit 1) as first
+ where m.ready_at is not null and m.place is not null and first.id <> m.id and ${ofThread('m')}
    and not exists (select from thread_operations older
                     where older.ready_at is not null and older.provider = m.provider
                       and older.priority = m.priority and older.ready_at < m.ready_at)`,
@@ -67,7 +67,7 @@ select m.id, m.thread_id as thread,
 select o.id, o.thread_id as thread,
        format('%s, but its place is %s', case when o.turn is null then 'never started' else 'started' end, o.place) as detail
   from thread_operations o
- where o.finished_at is null and ${ofThread('o')}
+ where o.place is not null and ${ofThread('o')}
    and case when o.turn is not null then o.place <> started_place()
             else o.place <> o.id and not ((o.place < 0 or o.place > o.id) and o.place > started_place() and ${wasSentBack('o')}) end`,
     advice: 'Somebody wrote this column past the guard. Find out who before it is set right.',
@@ -82,7 +82,7 @@ select o.id, o.thread_id as thread,
  cross join lateral (
    select l.turn, l.status from thread_operations l
     where l.thread_id = o.thread_id and l.turn > o.turn order by l.turn limit 1) as later
- where o.finished_at is null and o.turn is not null and ${ofThread('o')}
+ where o.place is not null and o.turn is not null and ${ofThread('o')}
    and not (o.status in ${active} and later.status in ${active})`,
     advice:
       'Look at both operations in thread_timeline, and at the provider, before anything else.',

@@ -25,7 +25,7 @@ export async function takeMarksOff(pool: pg.Pool, offenders: readonly Offender[]
       where o.id = any (array(select l.id from thread_operations l where l.id = any ($1) for update skip locked))
         and o.status = 'pending' and o.ready_at is not null
         and o.id <> (select f.id from thread_operations f
-                      where f.thread_id = o.thread_id and f.finished_at is null order by f.place limit 1)
+                      where f.thread_id = o.thread_id and f.place is not null order by f.place limit 1)
      returning o.id`,
     [offenders.map(({ id }) => id)],
   )

@@ -1,9 +1,14 @@
+import { kindsBesideTheLine } from '../../model/operation.ts'
 import { providerNames } from '../../model/thread.ts'
 import { active, final, type Invariant, ofThread, wasSentBack } from './invariant.ts'
 
 const providers = providerNames.map((name) => `'${name}'`).join(', ')
 /** Who was sent back keeps the number of its attempts. */
 const claimsWithoutTurn = `(o.turn is null and o.attempts > 0 and not ${wasSentBack('o')} or o.turn is not null and o.attempts = 0)`
+const beside = `('${kindsBesideTheLine.join("', '")}')`
+const hasPlace = `(o.operation not in ${beside} and o.status in ('pending', 'processing', 'requires_action'))`
+/** Active or ended well, in the line; what was refused because the thread was busy has failed without a turn. */
+const lacksTurn = `(o.turn is null and o.operation not in ${beside} and o.status in ('processing', 'requires_action', 'completed'))`
 const pastTheGuard = 'Somebody wrote this row past the guard. Find out who before it is set right.'
 
 /** What a row must hold, by how far it has come. */
@@ -11,26 +16,28 @@ export const rowInvariants: Invariant[] = [
   {
     name: 'row_fits_its_status',
     promise:
-      'Final operations have an end, active ones a turn and an owner, pending ones no end and no owner.',
+      'Final operations have an end and no place, active ones a turn, those being served an owner, and pending ones none of these.',
     sql: `
 select o.id, o.thread_id as thread, o.status || ': ' || concat_ws(', ',
-         case when o.status not in ('pending', 'processing', 'requires_action', 'completed', 'failed', 'cancelled')
+         case when o.status not in ('scheduled', 'pending', 'processing', 'requires_action', 'completed', 'failed', 'cancelled')
               then 'no such status' end,
          case when o.status in ${final} and o.finished_at is null then 'finished_at is null' end,
          case when o.status not in ${final} and o.finished_at is not null then 'finished_at is set' end,
-         case when o.status in ${active} and o.claimed_by is null then 'claimed_by is null' end,
-         case when o.status not in ${active} and o.claimed_by is not null then 'claimed_by is set' end,
-         case when o.status <> 'pending' and o.ready_at is not null then 'ready_at is set' end,
-         case when o.status in ('processing', 'requires_action', 'completed', 'failed') and o.turn is null
-              then 'turn is null' end,
+         case when o.status = 'processing' and o.claimed_by is null then 'claimed_by is null' end,
+         case when o.status <> 'processing' and o.claimed_by is not null then 'claimed_by is set' end,
+         case when o.status not in ('pending', 'requires_action') and o.ready_at is not null then 'ready_at is set' end,
+         case when ${hasPlace} and o.place is null then 'place is null' end,
+         case when not ${hasPlace} and o.place is not null then 'place is set' end,
+         case when ${lacksTurn} then 'turn is null' end,
          case when (o.turn is null) <> (o.started_at is null) or ${claimsWithoutTurn}
               then format('turn %s, started_at %s, attempts %s', o.turn, o.started_at, o.attempts) end) as detail
   from thread_operations o
  where ${ofThread('o')}
    and ((o.status in ${final}) <> (o.finished_at is not null)
-     or (o.status in ${active}) <> (o.claimed_by is not null)
-     or (o.status <> 'pending' and o.ready_at is not null)
-     or (o.status not in ('pending', 'cancelled') and o.turn is null)
+     or (o.status = 'processing') <> (o.claimed_by is not null)
+     or (o.status not in ('pending', 'requires_action') and o.ready_at is not null)
+     or (o.place is not null) <> ${hasPlace}
+     or ${lacksTurn}
      or (o.turn is null) <> (o.started_at is null)
      or ${claimsWithoutTurn})`,
     advice: pastTheGuard,
@@ -50,6 +57,9 @@ select o.id, o.thread_id as thread, format('%s is %s without %s', o.operation, o
    and case
          when o.status = 'completed' then
            case o.operation
+             when 'cancel_run' then false
+             when 'submit_tool_outputs' then false
+             when 'hold' then false
              when 'add_message' then o.result ->> 'message_id' is null
              when 'create_run' then not coalesce(o.result -> 'run' ? 'id' and o.result #>> '{run,status}' in ('completed', 'incomplete'), false)
              when 'add_message_and_run' then not coalesce(o.result -> 'run' ? 'id' and o.result #>> '{run,status}' in ('completed', 'incomplete'), false)

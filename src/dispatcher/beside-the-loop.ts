@@ -1,0 +1,45 @@
+import type { Sighting } from '../store/dispatchers.ts'
+import { joinScheduled } from '../store/scheduled.ts'
+import { Chores } from './chores.ts'
+import { Failover } from './failover.ts'
+import type { HeldClaims } from './held-claims.ts'
+import type { DispatcherOptions } from './options.ts'
+import { Sweeper } from './recovery.ts'
+
+/** The dispatcher that all this is done for: its id, what it holds, and what to do when there is something to claim. */
+type Host = { dispatcherId: () => string; claims: HeldClaims; onFound: () => void }
+
+/** What a dispatcher does beside serving heads: the sweep, the watch over the others, and its chores. */
+export class BesideTheLoop {
+  readonly #sweeper: Sweeper
+  readonly #failover: Failover
+  readonly #chores: Chores
+
+  constructor(options: DispatcherOptions, host: Host) {
+    const { pool, heartbeatMs, log } = options
+    this.#sweeper = new Sweeper(options, host)
+    this.#failover = new Failover(options, host)
+    this.#chores = new Chores(
+      [{ name: 'join_scheduled', run: () => joinScheduled(pool, host.dispatcherId()) }],
+      { everyMs: heartbeatMs, onFound: host.onFound, log },
+    )
+  }
+
+  start(): void {
+    this.#sweeper.start()
+    this.#chores.start()
+  }
+
+  /** Does the chores now. */
+  wake(): void {
+    this.#chores.wake()
+  }
+
+  saw(sighting: Sighting): void {
+    this.#failover.saw(sighting)
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([this.#sweeper.stop(), this.#failover.stop(), this.#chores.stop()])
+  }
+}
