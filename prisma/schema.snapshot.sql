@@ -165,6 +165,14 @@ create table unsettled_outcomes (
   constraint unsettled_outcomes_pkey PRIMARY KEY (operation_id)
 );
 
+create table user_runs (
+  operation_id bigint not null,
+  user_id text not null,
+  since timestamp(6) with time zone default clock_timestamp() not null,
+  constraint user_runs_pkey PRIMARY KEY (operation_id)
+);
+CREATE INDEX runs_of_a_user ON public.user_runs USING btree (user_id);
+
 CREATE OR REPLACE FUNCTION public.cancel_rest(p_threads text[])
  RETURNS void
  LANGUAGE plpgsql
@@ -381,6 +389,36 @@ exception when lock_not_available or deadlock_detected then
   return lane_name(p_key, p_model);
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.enter_user(p_dispatcher text, p_id bigint, p_attempts integer, p_user_id text, p_max_runs integer)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET lock_timeout TO '500ms'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+AS $function$
+begin
+  -- One after the other; each statement below sees all that those before have committed.
+  perform pg_advisory_xact_lock(hashtextextended(current_schema() || ' inturn user ' || p_user_id, 0));
+  delete from user_runs r
+   where r.user_id = p_user_id
+     and not exists (select from thread_operations o where o.id = r.operation_id and holds_place(o));
+  if (select count(*) from user_runs r where r.user_id = p_user_id and r.operation_id <> p_id) >= p_max_runs then
+    return false;
+  end if;
+  insert into user_runs (operation_id, user_id)
+  select o.id, o.user_id from thread_operations o
+   where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts
+      on conflict (operation_id) do nothing;
+  return true;
+exception when lock_not_available or deadlock_detected then
+  return false;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.forgive_lanes(p_provider text, p_key text, p_model text, p_since timestamp with time zone)
  RETURNS void
  LANGUAGE sql
@@ -548,6 +586,21 @@ AS $function$
       from head where head.priority is not null
   )
   select array_agg(distinct coalesce(priority, 0::smallint) order by coalesce(priority, 0::smallint) desc) from head
+$function$;
+
+CREATE OR REPLACE FUNCTION public.heads_between(p_providers text[], p_priorities smallint[])
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select exists (
+    select from unnest(p_providers) as p (provider)
+     cross join generate_subscripts(p_priorities, 1) as n
+     cross join lateral (
+       select from thread_operations h
+        where h.ready_at is not null and h.provider = p.provider
+          and h.priority > p_priorities[n] and h.priority < coalesce(p_priorities[n - 1], 32767::smallint)
+        limit 1) as head)
 $function$;
 
 CREATE OR REPLACE FUNCTION public.holds_place(o thread_operations)
@@ -1306,7 +1359,12 @@ begin
   end if;
   if p_free > 0 then
     priorities := coalesce(p_priorities, head_priorities(p_providers));
-    v_claim := claim_heads(p_dispatcher, p_free, p_providers, p_default_provider, priorities, p_floors);
+    floors := p_floors;
+    if p_priorities is not null and heads_between(p_providers, p_priorities) then
+      priorities := head_priorities(p_providers);
+      floors := null;
+    end if;
+    v_claim := claim_heads(p_dispatcher, p_free, p_providers, p_default_provider, priorities, floors);
     v_claimed := v_claim.claimed;
     v_room := p_free - v_claim.met;
     floors := v_claim.floors;

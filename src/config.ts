@@ -65,6 +65,9 @@ const settings = {
   maxRuns: integer(1, 100_000)
     .optional()
     .describe('most runs at once with one API key, in all dispatchers together'),
+  maxRunsPerUser: integer(1, 100_000)
+    .optional()
+    .describe('most runs at once for one user_id, in all dispatchers together'),
   laneProbeMs: integer(100, 3_600_000)
     .default(30_000)
     .describe('pause between two tries of a key that the provider refuses'),

@@ -25,6 +25,7 @@ import {
   retryClassOf,
   retryLimits,
 } from './retry-policy.ts'
+import { requireUserRoom } from './user-limit.ts'
 
 /** Executes a claimed operation. Null: no outcome may be recorded, the claim is left as it is. Never rejects. */
 export type Execute = (claim: Claim) => Promise<Outcome | null>
@@ -44,6 +45,8 @@ export type ExecutorOptions = {
   /** As configured; what an operation says itself wins over it. */
   retry: RetryPolicy
   lanes: Lanes
+  /** Most runs at once on behalf of one user, in the whole fleet. Default: any number. */
+  maxRunsPerUser?: number
   log: Logger
   onPoint?: OnPoint
   /** Messages and answers may appear in the log. Default false. */
@@ -80,7 +83,8 @@ async function perform(
   options: ExecutorOptions,
 ): Promise<Outcome> {
   const { operation, signal } = claim
-  const { pool, callTimeoutMs, foreignRunMs, runTimeoutMs, holdUnknown, retry } = options
+  const { pool, callTimeoutMs, foreignRunMs, runTimeoutMs, holdUnknown, retry, maxRunsPerUser } =
+    options
   const provider = options.providers[operation.provider]
   if (provider === undefined) return notServedHere(operation.provider)
   const { schema, handle } = operationOf(operation.operation)
@@ -95,7 +99,10 @@ async function perform(
     call: { signal, timeoutMs: callTimeoutMs },
     journal,
     cancelWanted: claim.cancelWanted,
-    enterLane: (model) => visit.enter(model),
+    enterLane: async (model) => {
+      await requireUserRoom(claim, pool, maxRunsPerUser)
+      await visit.enter(model)
+    },
     pool,
     foreignRunMs,
     runTimeoutMs,

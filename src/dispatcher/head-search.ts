@@ -37,11 +37,12 @@ export class HeadSearch {
     const isCurrent =
       look === current || (look.priorities && look.priorities === current.priorities)
     if (!isCurrent || priorities === null) return
-    if (look.priorities === null) {
+    const isNew = look.priorities?.join() !== priorities.join()
+    if (isNew) {
       this.#lookedAt = performance.now()
       this.#tookMs = this.#lookedAt - this.#startedAt
     }
-    this.#look = { priorities: look.priorities ?? priorities, floors }
+    this.#look = { priorities: isNew ? priorities : look.priorities, floors }
   }
 
   #renewAfter(ms: number): void {

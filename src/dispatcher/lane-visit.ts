@@ -1,6 +1,7 @@
 import type pg from 'pg'
 import { NotYet } from '../operations/waiting.ts'
 import type { ProviderFailure } from '../provider/classify-error.ts'
+import type { ClaimedOperation } from '../store/claim.ts'
 import { enterLane, type Pause } from '../store/lanes.ts'
 import { whileLocked } from '../store/while-locked.ts'
 import type { Claim } from './held-claims.ts'
@@ -8,7 +9,7 @@ import type { Lanes, Rest } from './lanes.ts'
 
 /** Spread of the operations that come back when a pause is over, in milliseconds. */
 const spreadMs = 1_000
-/** Pauses of an operation whose lane is full, in milliseconds: the first, and the longest. */
+/** Pauses of an operation that as many runs are going on before as there may be, in milliseconds: the first, and the longest. */
 const full = { baseMs: 250, maxMs: 5_000 }
 
 /** One claim on its way through the lanes of its key and of its model. */
@@ -39,17 +40,15 @@ export class LaneVisit {
     this.#requireAwake('')
     this.#requireAwake(this.#model)
     const { operation, dispatcherId, signal } = this.#claim
-    const { id, attempts, failures, provider } = operation
+    const { id, attempts, provider } = operation
     if (!this.#lanes.isLimited(provider, this.#model)) return
     const lane = { provider, key: this.#lanes.key(provider), model: this.#model }
     const fullLane = await whileLocked(signal, () =>
       enterLane(this.#pool, { dispatcherId, id, attempts }, lane),
     )
     if (fullLane === null) return
-    const waits = attempts - 1 - failures
-    const pauseMs = Math.round(jitter(Math.min(full.baseMs * 2 ** waits, full.maxMs)))
     const message = `As many runs are going on in the lane ${fullLane} as it may have.`
-    throw new NotYet({ code: 'lane_full', message, lane: fullLane }, pauseMs)
+    throw new NotYet({ code: 'lane_full', message, lane: fullLane }, fullPauseMs(operation))
   }
 
   /**
@@ -93,5 +92,9 @@ function pauseFor({ decision, code, status, retryAfterMs }: ProviderFailure): Pa
 /** Heads of a key that rests are looked for by nobody else than those who have another key. */
 const delayAfter = ({ ms, ofKey }: Rest): number =>
   Math.round(ofKey ? jitter(spreadMs) : ms + Math.random() * Math.min(spreadMs, ms / 2))
+
+/** Until a place may be free, in milliseconds: it grows with each wait. */
+export const fullPauseMs = ({ attempts, failures }: ClaimedOperation): number =>
+  Math.round(jitter(Math.min(full.baseMs * 2 ** (attempts - 1 - failures), full.maxMs)))
 
 const jitter = (ms: number): number => ms * (0.5 + Math.random() / 2)

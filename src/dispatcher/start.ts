@@ -58,6 +58,7 @@ export async function startDispatcher(
       ...config.retry,
     },
     lanes,
+    maxRunsPerUser: config.maxRunsPerUser,
     onPoint,
     log,
     logContent: config.logContent,

@@ -365,6 +365,38 @@ describe('who is served first', () => {
     expect(await d.round({ priorities: null })).toMatchObject({ claimed: [], priorities: [0] })
   })
 
+  test('who is urgent, also where his priority is new to the dispatcher', async ({
+    pool,
+    connected,
+  }) => {
+    const d = await HandDriven.signOn(await connected())
+    for (let i = 0; i < 9; i++) await insertRow(pool, { thread_id: `flood ${i}`, priority: -5 })
+    const first = await d.round({ priorities: null, free: 2 })
+    expect(first).toMatchObject({ priorities: [0, -5], claimed: [{ id: 1 }, { id: 2 }] })
+    const known = { priorities: first.priorities, floors: first.floors }
+    const { id } = await insertRow(pool, { thread_id: 'chat', priority: 3 })
+    const next = await d.settle(first.claimed, completed, { ...known, free: 2 })
+    expect(next.priorities).toEqual([3, 0, -5])
+    expect(next.claimed.map(({ thread_id }) => thread_id).sort()).toEqual(['chat', 'flood 2'])
+  })
+
+  test('other threads that have waited longer, before the next of a long line', async ({
+    pool,
+    connected,
+  }) => {
+    const d = await HandDriven.signOn(await connected())
+    for (let i = 0; i < 50; i++) await insertRow(pool, { thread_id: 'hot' })
+    const hot = await d.claimOnly({ free: 1 })
+    for (let i = 0; i < 3; i++) await insertRow(pool, { thread_id: `other ${i}` })
+    const served: string[] = []
+    for (let held = [hot]; served.length < 5; ) {
+      const { claimed } = await d.settle(held, completed, { free: 1 })
+      served.push(...claimed.map(({ thread_id }) => thread_id))
+      held = claimed
+    }
+    expect(served).toEqual(['other 0', 'other 1', 'other 2', 'hot', 'hot'])
+  })
+
   test('a floor never hides a mark of the last second', async ({ pool, connected }) => {
     const d = await HandDriven.signOn(await connected())
     const writer = await connected()

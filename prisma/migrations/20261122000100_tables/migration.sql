@@ -169,6 +169,13 @@ create table lane_runs (
 );
 create index runs_of_a_lane on lane_runs (provider, key, model);
 
+create table user_runs (
+  operation_id  bigint primary key,
+  user_id       text not null,
+  since         timestamptz(6) not null default clock_timestamp()
+);
+create index runs_of_a_user on user_runs (user_id);
+
 create table assistants (
   id            text primary key,
   model         text,

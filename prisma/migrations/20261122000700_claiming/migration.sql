@@ -76,6 +76,19 @@ create function head_priorities(p_providers text[]) returns smallint[] language 
   select array_agg(distinct coalesce(priority, 0::smallint) order by coalesce(priority, 0::smallint) desc) from head
 $$;
 
+-- Whether a head has a priority that is not among these, highest first, and is higher than their lowest:
+-- one probe between each two of them.
+create function heads_between(p_providers text[], p_priorities smallint[]) returns boolean language sql stable as $$
+  select exists (
+    select from unnest(p_providers) as p (provider)
+     cross join generate_subscripts(p_priorities, 1) as n
+     cross join lateral (
+       select from thread_operations h
+        where h.ready_at is not null and h.provider = p.provider
+          and h.priority > p_priorities[n] and h.priority < coalesce(p_priorities[n - 1], 32767::smallint)
+        limit 1) as head)
+$$;
+
 -- Takes the oldest ready heads of these providers, highest priority first, into at most p_free slots.
 -- p_floors: for each priority, no live mark lies below it as far as the caller knows, so the scan need
 -- not pass the dead index entries there; null looks at everything. floors are those for the next time;

@@ -7,8 +7,8 @@
 -- (a unique key in the making) are cut short.
 
 -- One round of a dispatcher. p_threads are the lines to move on: those of the operations it settles, and
--- those it emptied before and looks at again. p_priorities and p_floors as in claim_heads, null looks
--- them up anew; p_awake takes back that the dispatcher sleeps. claimed is a JSON array of what it holds
+-- those it emptied before and looks at again. p_priorities and p_floors as in claim_heads; they are
+-- looked up anew where null, or where somebody urgent has a priority that the caller does not know; p_awake takes back that the dispatcher sleeps. claimed is a JSON array of what it holds
 -- now; emptied are those of p_threads where nobody waits; oldest_xid and next_xid bound the transactions
 -- that were open when it looked.
 create function settle_and_claim(
@@ -51,7 +51,12 @@ begin
   end if;
   if p_free > 0 then
     priorities := coalesce(p_priorities, head_priorities(p_providers));
-    v_claim := claim_heads(p_dispatcher, p_free, p_providers, p_default_provider, priorities, p_floors);
+    floors := p_floors;
+    if p_priorities is not null and heads_between(p_providers, p_priorities) then
+      priorities := head_priorities(p_providers);
+      floors := null;
+    end if;
+    v_claim := claim_heads(p_dispatcher, p_free, p_providers, p_default_provider, priorities, floors);
     v_claimed := v_claim.claimed;
     v_room := p_free - v_claim.met;
     floors := v_claim.floors;
