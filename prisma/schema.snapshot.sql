@@ -211,6 +211,22 @@ AS $function$
    order by c.id limit 1
 $function$;
 
+CREATE OR REPLACE FUNCTION public.cancelled_by(p_cancellation jsonb)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select case
+    when p_cancellation ->> 'interrupted_by' is null
+      then jsonb_build_object('code', 'cancelled', 'operation_id', p_cancellation -> 'operation_id', 'message',
+             format('Cancelled by operation %s', p_cancellation -> 'operation_id') || said.reason)
+    else jsonb_build_object('code', 'interrupted', 'operation_id', p_cancellation -> 'interrupted_by', 'message',
+           format('Interrupted by operation %s', p_cancellation -> 'interrupted_by') || said.reason)
+    end
+    from (select coalesce(': ' || (p_cancellation ->> 'reason'), '.') as reason) as said
+   where p_cancellation is not null
+$function$;
+
 CREATE OR REPLACE FUNCTION public.check_retry_policy(p_retry jsonb)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -549,6 +565,14 @@ begin
       message = format('operation %s cannot go from %s to %s by an UPDATE', p_old.id, p_old.status, p_new.status),
       hint = 'The only status you may write is ''cancelled''.';
   end if;
+  -- One that is held is for an operator to give up, whatever may come of it.
+  if p_new.status = 'cancelled' and p_old.ready_at is distinct from never() and is_under_way(p_old) then
+    raise check_violation using
+      constraint = 'what_is_under_way_is_ended_first',
+      message = format('operation %s waits for its next attempt, and what it has begun at the provider may go on', p_old.id),
+      hint = format('To end both: INSERT INTO thread_operations (thread_id, operation, data) VALUES (%L, ''cancel_run'', ''{"operation_id": %s}'');',
+                    p_old.thread_id, p_old.id);
+  end if;
   if p_new.priority not between -100 and 100 then
     raise check_violation using
       constraint = 'priority_is_between_minus_100_and_100',
@@ -616,15 +640,40 @@ AS $function$
                        and not coalesce(o.progress -> 'failed_run_ids', '[]') ? (o.progress ->> 'run_id')))))
 $function$;
 
+CREATE OR REPLACE FUNCTION public.is_under_way(o thread_operations)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select o.turn is not null and coalesce(
+              o.intent ->> 'call' <> 'create_thread'
+           or (o.progress ? 'run_id' and not coalesce(o.progress -> 'failed_run_ids', '[]') ? (o.progress ->> 'run_id'))
+           or o.progress ? 'answered'
+           or o.progress ? case o.operation when 'add_message' then 'message_id'
+                                            when 'create_thread' then 'provider_thread_id'
+                                            when 'update_thread' then 'overwritten' end,
+         false)
+$function$;
+
 CREATE OR REPLACE FUNCTION public.join_beside_the_line(p_row thread_operations)
  RETURNS thread_operations
  LANGUAGE plpgsql
 AS $function$
 begin
+  if p_row.scheduled_at > p_row.created_at or num_nonnulls(p_row.if_busy, p_row.debounce_ms, p_row.debounce_max_ms) > 0 then
+    raise check_violation using
+      constraint = 'beside_the_line_acts_at_once',
+      message = format('%s acts at once and waits for nobody', p_row.operation),
+      hint = 'Leave scheduled_at, if_busy, debounce_ms and debounce_max_ms out, and insert it when it is to act.';
+  end if;
   p_row.place := null;
-  p_row.target_id := coalesce((p_row.data ->> 'operation_id')::bigint, (
-    select o.id from thread_operations o
-     where o.thread_id = p_row.thread_id and o.place = started_place()));
+  p_row.target_id := (p_row.data ->> 'operation_id')::numeric;
+  if p_row.target_id is not null then
+    perform refuse_target(p_row.target_id, p_row.thread_id);
+  else
+    p_row.target_id := (select o.id from thread_operations o
+                         where o.thread_id = p_row.thread_id and o.place = started_place());
+  end if;
   perform pg_notify('inturn_beside', current_schema());
   return p_row;
 end $function$;
@@ -674,15 +723,15 @@ begin
          v_somebody_sleeps
     from (values (new.thread_id)) as line (thread_id)
     left join threads t on t.id = line.thread_id;
+  new.updated_at := new.created_at;
+  if new.operation in ('cancel_run', 'submit_tool_outputs') then
+    return join_beside_the_line(new); -- also on a closed thread, where what stood in line is still served
+  end if;
   if v_closed then
     raise check_violation using
       constraint = 'thread_is_open',
       message = format('thread %s is closed and takes no more operations', new.thread_id),
       hint = 'Use another thread_id, or ask whoever closed the thread (threads.closed_at) to open it again.';
-  end if;
-  new.updated_at := new.created_at;
-  if new.operation in ('cancel_run', 'submit_tool_outputs') then
-    return join_beside_the_line(new);
   end if;
   if new.scheduled_at > new.created_at then
     new.status := 'scheduled';
@@ -1086,6 +1135,29 @@ begin
     hint = 'Send only thread_id, operation, data and, if you like, status, priority, idempotency_key, retry, user_id, scheduled_at, if_busy, debounce_ms, debounce_max_ms, created_at and updated_at.';
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.refuse_target(p_id bigint, p_thread_id text)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_target thread_operations;
+begin
+  select * into v_target from thread_operations o where o.id = p_id;
+  if v_target.thread_id is distinct from p_thread_id then
+    raise check_violation using
+      constraint = 'target_is_of_the_thread',
+      message = format('there is no operation %s on thread %s', p_id, p_thread_id),
+      hint = 'Leave operation_id out to cancel what is active, or write one of: '
+             || format('SELECT id, operation, status FROM thread_operations WHERE thread_id = %L;', p_thread_id);
+  end if;
+  if v_target.operation in ('cancel_run', 'submit_tool_outputs') then
+    raise check_violation using
+      constraint = 'target_stands_in_line',
+      message = format('operation %s is a %s and has no run to cancel', p_id, v_target.operation),
+      hint = format('To withdraw it while it is pending: UPDATE thread_operations SET status = ''cancelled'' WHERE id = %s;', p_id);
+  end if;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.refuse_truncate()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1257,6 +1329,12 @@ begin
       message = format('there is no operation %s', p_id),
       hint = 'The failed ones: SELECT id, thread_id, failed_at, code FROM dead_letters;';
   end if;
+  if v_old.operation in ('cancel_run', 'submit_tool_outputs') then
+    raise check_violation using
+      constraint = 'only_what_stood_in_line_goes_back',
+      message = format('operation %s is a %s, which stands in no line', p_id, v_old.operation),
+      hint = 'To ask for the same once more, insert a new one.';
+  end if;
   if v_old.status not in ('failed', 'cancelled') then
     raise check_violation using
       constraint = 'only_failed_and_cancelled_go_back',
@@ -1286,7 +1364,7 @@ begin
      set status = 'pending', place = retry_operation.place, turn = null, provider = '', head_since = null, ready_at = null,
          intent = o.intent || '{"sent_back": true}', failures = 0, started_at = null, finished_at = null, result = null, error = null,
          progress = jsonb_build_object('sent_back', v_old.turn) || o.progress
-           - '{run_id, run_since, answered, abandoned, stopping, foreign_run, missing, repaired}'::text[]
+           - '{run_id, run_since, answered, abandoned, stopping, foreign_run, missing, repaired, overwritten}'::text[]
            || case when o.progress ? 'run_id' then jsonb_build_object('failed_run_ids',
                 coalesce(o.progress -> 'failed_run_ids', '[]') - (o.progress ->> 'run_id') || (o.progress -> 'run_id'))
               else '{}' end
@@ -1399,6 +1477,25 @@ begin
   claimed := '[' || coalesce(array_to_string(v_claimed, ','), '') || ']';
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.settle_cancellations(p_targets bigint[])
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_ids bigint[];
+begin
+  v_ids := array(
+    select c.id from thread_operations c
+     where c.target_id = any (p_targets) and c.status = 'pending' and c.place is null and c.operation = 'cancel_run'
+       for update skip locked);
+  update thread_operations c
+     set status = 'completed', finished_at = clock_timestamp(),
+         result = jsonb_build_object('outcome', o.status, 'operation_id', o.id)
+    from thread_operations o
+   where c.id = any (v_ids) and o.id = c.target_id and o.finished_at is not null;
+  perform notify_waiters(v_ids);
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.settle_noted(p_limit integer)
  RETURNS integer
  LANGUAGE plpgsql
@@ -1480,6 +1577,10 @@ begin
         on conflict (operation_id) do update
            set attempts = excluded.attempts, claimed_by = excluded.claimed_by, outcome = excluded.outcome;
     get diagnostics v_noted = row_count;
+  end if;
+  if exists (select from thread_operations c
+              where c.target_id = any (p_ids) and c.status = 'pending' and c.place is null) then
+    perform settle_cancellations(p_ids);
   end if;
   return cardinality(p_ids) - v_settled - v_noted;
 end $function$;
@@ -1604,6 +1705,96 @@ begin
   )
   select marked + count(*) into marked from pulled_back;
   if marked > 0 then
+    perform wake_dispatchers();
+  end if;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.take_cancellations(p_dispatcher text, OUT wanted jsonb, OUT ready boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_sort TO 'off'
+ SET enable_incremental_sort TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_material TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '20ms'
+AS $function$
+declare
+  v_withdrawn bigint[];
+  v_woken bigint[];
+  v_done bigint[];
+begin
+  wanted := '{}';
+  ready := false;
+  if not exists (select from thread_operations c
+                  where c.status = 'pending' and c.place is null and c.operation = 'cancel_run') then
+    return;
+  end if;
+  perform set_config('inturn.actor', p_dispatcher, true);
+
+  select coalesce(jsonb_object_agg(o.id, cancellation_of(o.id)), '{}') into wanted
+    from thread_operations c join thread_operations o on o.id = c.target_id
+   where c.status = 'pending' and c.place is null and c.operation = 'cancel_run'
+     and o.status = 'processing' and o.claimed_by = p_dispatcher;
+
+  v_withdrawn := array(
+    select o.id from thread_operations c join thread_operations o on o.id = c.target_id
+     where c.status = 'pending' and c.place is null and c.operation = 'cancel_run'
+       and o.status in ('pending', 'scheduled') and not is_under_way(o)
+     limit 1000 for update of o skip locked);
+  if v_withdrawn <> '{}' then
+    update thread_operations o
+       set status = 'cancelled', place = null, ready_at = null, finished_at = clock_timestamp(),
+           error = cancelled_by(cancellation_of(o.id)),
+           -- A message that was added without its run stays.
+           result = case when o.turn is not null and o.progress ? 'message_id' then jsonb_build_object(
+                      'provider_thread_id', (select t.provider_thread_id from threads t where t.id = o.thread_id),
+                      'message_id', o.progress -> 'message_id') end
+     where o.id = any (v_withdrawn);
+    perform settle_cancellations(v_withdrawn);
+    perform notify_waiters(v_withdrawn);
+    ready := mark_heads((next_in_line(array(
+      select distinct o.thread_id from thread_operations o where o.id = any (v_withdrawn)))).waiting) > 0;
+  end if;
+
+  -- Once: what a claim that knew of it has left says so in its error. The coalesce keeps the planner from
+  -- walking all the heads that are ready.
+  v_woken := array(
+    select o.id from thread_operations c join thread_operations o on o.id = c.target_id
+     where c.status = 'pending' and c.place is null and c.operation = 'cancel_run'
+       and o.status in ('pending', 'requires_action') and (o.status = 'requires_action' or is_under_way(o))
+       and coalesce(o.ready_at, clock_timestamp()) > clock_timestamp()
+       and o.error -> 'operation_id' is distinct from cancelled_by(cancellation_of(o.id)) -> 'operation_id'
+     limit 1000 for update of o skip locked);
+  if v_woken <> '{}' then
+    update thread_operations o set ready_at = clock_timestamp() where o.id = any (v_woken);
+    ready := true;
+  end if;
+
+  v_done := array(
+    select c.id from thread_operations c left join thread_operations o on o.id = c.target_id
+     where c.status = 'pending' and c.place is null and c.operation = 'cancel_run'
+       and (o.id is null or o.finished_at is not null)
+     limit 1000 for update of c skip locked);
+  if v_done <> '{}' then
+    update thread_operations c
+       set status = 'completed', finished_at = clock_timestamp(),
+           -- It was in time only where its target was cancelled because of it, and it was held then.
+           result = jsonb_strip_nulls(jsonb_build_object('operation_id', c.target_id, 'outcome', case
+                      when exists (select from thread_operations o
+                                    where o.id = c.target_id and o.error -> 'operation_id' in (to_jsonb(c.id), c.data -> 'interrupted_by'))
+                        then 'cancelled' else 'nothing_to_do' end))
+     where c.id = any (v_done);
+    perform notify_waiters(v_done);
+  end if;
+  if ready then
     perform wake_dispatchers();
   end if;
 end $function$;

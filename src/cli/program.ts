@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
 import { assistantsCommand } from './assistants.ts'
+import { cancelCommand } from './cancel.ts'
 import { demoCommand } from './demo.ts'
 import { devCommand } from './dev.ts'
 import { dispatchCommand } from './dispatch.ts'
@@ -53,6 +54,7 @@ function createProgram(): Command {
   dispatchCommand(program)
   program.commandsGroup('To use it:')
   enqueueCommand(program)
+  cancelCommand(program)
   statusCommand(program)
   retryCommand(program)
   resumeCommand(program)

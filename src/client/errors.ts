@@ -45,7 +45,10 @@ export class OperationFailedError extends InturnError {
   }
 }
 
-/** The operation was withdrawn (`operation_cancelled`), or its run was cancelled (the code says by whom). */
+/**
+ * The operation was withdrawn (`operation_cancelled`), or cancelled by a `cancel_run` (`cancelled`), by an
+ * operation that interrupts (`interrupted`) or by somebody else at the provider (`run_cancelled`).
+ */
 export class OperationCancelledError extends InturnError {
   readonly operationId: number
   /** What is known of a run that was cancelled; null when there was none. */
@@ -70,7 +73,7 @@ export class ResultTimeoutError extends InturnError {
       'result_timeout',
       `Operation ${operationId} was not final after ${timeoutMs} ms: it is ${standing}`,
       {
-        hint: 'It keeps its place: call result() again to wait on, or cancel() while it is pending.',
+        hint: 'It keeps its place: call result() again to wait on, or cancel() to end it.',
       },
     )
     this.operationId = operationId

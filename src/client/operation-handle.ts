@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Database } from '../db/query.ts'
-import { InturnError } from '../errors.ts'
-import type { OperationKind, OperationStatus } from '../model/operation.ts'
+import { isFinal, type OperationKind, type OperationStatus } from '../model/operation.ts'
 import type { OperationResult } from '../model/outcome.ts'
-import { cancelPending, describeStanding, readStates } from '../store/operations.ts'
+import { enqueueRows } from '../store/enqueue-rows.ts'
+import { describeStanding, readStates, withdraw } from '../store/operations.ts'
 import { retryOperation } from '../store/retry-operation.ts'
 import {
   OperationCancelledError,
@@ -20,11 +20,15 @@ export type ResultOptions = {
   signal?: AbortSignal
 }
 
-type WithRun = OperationResult & Required<Pick<OperationResult, 'run' | 'text' | 'usage'>>
+type Shown = {
+  create_run: 'run' | 'text' | 'usage'
+  add_message_and_run: 'run' | 'text' | 'usage'
+  cancel_run: 'outcome'
+}
 
-/** What a completed operation of this kind has to show; those with a run always tell how it ended. */
-export type ResultOf<Kind extends OperationKind> = Kind extends 'create_run' | 'add_message_and_run'
-  ? WithRun
+/** What a completed operation of this kind has to show: those with a run always tell how it ended. */
+export type ResultOf<Kind extends OperationKind> = Kind extends keyof Shown
+  ? OperationResult & Required<Pick<OperationResult, Shown[Kind]>>
   : OperationResult
 
 /** What a handle asks: the tables, and whoever waits for operations to settle. */
@@ -89,19 +93,17 @@ export class OperationHandle<Kind extends OperationKind = OperationKind> {
   }
 
   /**
-   * Takes the operation out of its line while it is pending; what stands behind it moves on. Throws
-   * `operation_not_pending` once a dispatcher has it or it is final, and `operation_not_found`.
+   * Takes the operation out of its line, or has its run cancelled by a `cancel_run`; what stands behind it
+   * moves on. Resolves when that is certain to be done, which takes until the run is over: `result` then
+   * throws OperationCancelledError, or gives the answer of a run that was faster. What is final stays as
+   * it is. Throws `operation_not_found`.
    */
   async cancel(): Promise<void> {
-    if (await cancelPending(this.#context.database, this.id)) {
-      this.#context.watch.lookAt(this.id)
-      return
-    }
-    const status = await this.status()
-    throw new InturnError(
-      'operation_not_pending',
-      `Operation ${this.id} is ${status}: only a pending one can be cancelled`,
-    )
+    const { database, watch } = this.#context
+    if (await withdraw(database, this.id)) return watch.lookAt(this.id)
+    if (isFinal(await this.status())) return
+    const data = { operation_id: this.id }
+    await enqueueRows(database, [{ thread: this.threadId, operation: 'cancel_run', data }])
   }
 
   /**

@@ -15,6 +15,13 @@ import type { Inturn } from './inturn.ts'
 import type { EnqueueOptions, JoinOptions, NewOperation } from './new-operation.ts'
 import type { HandleContext, OperationHandle } from './operation-handle.ts'
 
+export type CancelOptions = {
+  /** Which operation of the thread. Default: the one that is active. */
+  operationId?: number
+  /** In your own words. */
+  reason?: string
+} & Pick<JoinOptions, 'idempotencyKey'>
+
 /** One thread and its line. Made by `inturn.thread(id)`, which asks the database nothing. */
 export class ThreadHandle {
   readonly id: string
@@ -60,6 +67,23 @@ export class ThreadHandle {
     options?: JoinOptions & EnqueueOptions,
   ): Promise<OperationHandle<'add_message_and_run'>> {
     return this.enqueue('add_message_and_run', { ...parameters, message }, options)
+  }
+
+  /**
+   * Cancels the run of the operation that is active now, before all who wait and never that of the next;
+   * or ends the operation that is named. The handle's `result` tells what came of it (`outcome`) once that
+   * operation is over. `reason` goes into its error. Throws RefusedError (`target_is_of_the_thread`).
+   *
+   * @example
+   * const stop = await thread.cancel({ reason: 'the user pressed stop' })
+   * const { outcome } = await stop.result()
+   */
+  cancel({
+    operationId: operation_id,
+    reason,
+    ...options
+  }: CancelOptions & EnqueueOptions = {}): Promise<OperationHandle<'cancel_run'>> {
+    return this.enqueue('cancel_run', { operation_id, reason }, options)
   }
 
   /**

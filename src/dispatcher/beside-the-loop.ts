@@ -1,3 +1,4 @@
+import { takeCancellations } from '../store/cancellations.ts'
 import type { Sighting } from '../store/dispatchers.ts'
 import { joinScheduled } from '../store/scheduled.ts'
 import { Chores } from './chores.ts'
@@ -19,8 +20,16 @@ export class BesideTheLoop {
     const { pool, heartbeatMs, log } = options
     this.#sweeper = new Sweeper(options, host)
     this.#failover = new Failover(options, host)
+    const takeCancellationsHere = async () => {
+      const { wanted, ready } = await takeCancellations(pool, host.dispatcherId())
+      host.claims.cancel(wanted)
+      return ready
+    }
     this.#chores = new Chores(
-      [{ name: 'join_scheduled', run: () => joinScheduled(pool, host.dispatcherId()) }],
+      [
+        { name: 'take_cancellations', run: takeCancellationsHere },
+        { name: 'join_scheduled', run: () => joinScheduled(pool, host.dispatcherId()) },
+      ],
       { everyMs: heartbeatMs, onFound: host.onFound, log },
     )
   }

@@ -6,6 +6,13 @@ import type { Outcome } from '../model/outcome.ts'
 import type { OnPoint } from '../model/point.ts'
 import type { RetryPolicy } from '../model/retry.ts'
 import type { ProviderName } from '../model/thread.ts'
+import {
+  CancelWanted,
+  cancellationOf,
+  cancelled,
+  isBegun,
+  underCancellation,
+} from '../operations/cancelling.ts'
 import { ClaimLost, Journal } from '../operations/journal.ts'
 import { Refusal } from '../operations/refusal.ts'
 import { operationOf } from '../operations/registry.ts'
@@ -64,11 +71,12 @@ export function createExecutor(options: ExecutorOptions): Execute {
     options.onPoint?.('claimed', claim.operation)
     const journal = journalOf(claim, options)
     const visit = new LaneVisit(options.lanes, claim, options.pool)
-    const outcome = await perform(claim, journal, visit, options).catch((error: unknown) => {
+    const reached = await perform(claim, journal, visit, options).catch((error: unknown) => {
       if (error instanceof ClaimLost || claim.signal.aborted) return null
       if (!isExpected(error)) log.unexpected(error)
       return outcomeOf(error, claim, journal, visit, options.retry)
     })
+    const outcome = reached && underCancellation(reached, claim, journal)
     if (outcome?.status === 'completed') await visit.succeeded()
     log.ended(outcome)
     options.onPoint?.('before_settle', claim.operation)
@@ -85,6 +93,7 @@ async function perform(
   const { operation, signal } = claim
   const { pool, callTimeoutMs, foreignRunMs, runTimeoutMs, holdUnknown, retry, maxRunsPerUser } =
     options
+  if (claim.cancelWanted.aborted && !isBegun(operation, journal)) throw new CancelWanted()
   const provider = options.providers[operation.provider]
   if (provider === undefined) return notServedHere(operation.provider)
   const { schema, handle } = operationOf(operation.operation)
@@ -112,13 +121,14 @@ async function perform(
 }
 
 function journalOf(claim: Claim, { pool, callTimeoutMs, onPoint }: ExecutorOptions): Journal {
-  const { operation, dispatcherId, signal } = claim
+  const { operation, dispatcherId, signal, cancelWanted } = claim
   // An earlier attempt has sent something already.
   claim.sent = operation.intent !== null || operation.progress !== null
   const onSend = () => {
     claim.sent = true
   }
-  const options = { pool, dispatcherId, signal, timeoutMs: callTimeoutMs, onPoint, onSend }
+  const timeoutMs = callTimeoutMs
+  const options = { pool, dispatcherId, signal, cancelWanted, timeoutMs, onPoint, onSend }
   return new Journal(operation, options)
 }
 
@@ -126,15 +136,22 @@ const isExpected = (error: unknown) =>
   error instanceof Refusal ||
   error instanceof NotYet ||
   error instanceof Held ||
+  error instanceof CancelWanted ||
   error instanceof ProviderError
 
 async function outcomeOf(
   error: unknown,
-  { operation }: Claim,
+  claim: Claim,
   journal: Journal,
   visit: LaneVisit,
   retry: RetryPolicy,
 ): Promise<Outcome> {
+  const { operation } = claim
+  const cancellation = cancellationOf(claim, journal)
+  if (cancellation && error instanceof CancelWanted)
+    return cancelled({ operation, journal }, cancellation)
+  if (cancellation && error instanceof RunFailed)
+    return cancelled({ operation, journal }, cancellation, error.result)
   const { failures, attempts } = operation
   const tries = { failures, waits: attempts - 1 - failures }
   if (error instanceof Refusal) return { status: 'failed', error: error.failure }

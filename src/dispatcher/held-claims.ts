@@ -1,3 +1,4 @@
+import type { Cancellation } from '../model/outcome.ts'
 import type { ClaimedOperation, Settlement } from '../store/claim.ts'
 import type { Execute } from './executor.ts'
 import { UnheardClaims } from './unheard-claims.ts'
@@ -15,6 +16,9 @@ export type Claim = {
   sent: boolean
 }
 
+/** What ends a claim's execution: at once, or its run. */
+type Controls = { callOff: AbortController; cancel: AbortController }
+
 /** An outcome, and who held the claim: nobody else can settle it. */
 export type Finished = Settlement & { readonly dispatcherId: string }
 
@@ -23,7 +27,7 @@ export class HeldClaims {
   readonly unheard = new UnheardClaims()
   readonly #execute: Execute
   readonly #onFinished: () => void
-  readonly #running = new Map<Claim, AbortController>()
+  readonly #running = new Map<Claim, Controls>()
   readonly #finished: Finished[] = []
   readonly #settling = new Set<Finished>()
 
@@ -47,17 +51,17 @@ export class HeldClaims {
   }
 
   begin(operation: ClaimedOperation, dispatcherId: string): void {
-    const controller = new AbortController()
+    const callOff = new AbortController()
     const cancel = new AbortController()
     const claim: Claim = {
       operation,
       dispatcherId,
-      signal: controller.signal,
+      signal: callOff.signal,
       cancelWanted: cancel.signal,
       sent: false,
     }
     if (operation.cancellation) cancel.abort(operation.cancellation)
-    this.#running.set(claim, controller)
+    this.#running.set(claim, { callOff, cancel })
     void this.#execute(claim).then((outcome) => {
       if (!this.#running.delete(claim)) return
       // Without an outcome the claim stays as it is: somebody else goes on with what was sent.
@@ -85,17 +89,25 @@ export class HeldClaims {
     this.#finished.unshift(...batch)
   }
 
+  /** Tells those that somebody wants cancelled; once is enough. */
+  cancel(wanted: ReadonlyMap<number, Cancellation>): void {
+    for (const [{ operation }, { cancel }] of this.#running) {
+      const cancellation = wanted.get(operation.id)
+      if (cancellation) cancel.abort(cancellation)
+    }
+  }
+
   /** Aborts everything that runs. */
   callOff(): void {
-    for (const controller of this.#running.values()) controller.abort()
+    for (const { callOff } of this.#running.values()) callOff.abort()
   }
 
   /** Takes the claims out of their executors' hands for which nothing was sent; nothing will be. */
   withdrawUnsent(): ClaimedOperation[] {
     const unsent = [...this.#running].filter(([claim]) => !claim.sent)
-    for (const [claim, controller] of unsent) {
+    for (const [claim, { callOff }] of unsent) {
       this.#running.delete(claim)
-      controller.abort()
+      callOff.abort()
     }
     return unsent.map(([claim]) => claim.operation)
   }

@@ -41,7 +41,14 @@ export type OperationResult = {
   /** All that the assistant wrote in the run; null when it wrote nothing. */
   text?: string | null
   usage?: Usage | null
+  /** Of a cancel_run: how its operation ended, or that it was over, or that there was none. */
+  outcome?: CancelOutcome
+  /** Of a cancel_run: the operation that it was about; left out where there was none. */
+  operation_id?: number
 }
+
+/** What came of a cancel_run. `completed`: its operation got its answer all the same. */
+export type CancelOutcome = 'cancelled' | 'completed' | 'failed' | 'nothing_to_do'
 
 /** What a handler returns; recorded in one place, by whoever still holds the claim. */
 export type Outcome =

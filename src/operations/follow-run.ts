@@ -1,29 +1,32 @@
 import type { Run } from '../model/run.ts'
+import type { CallOptions } from '../provider/provider.ts'
 import type { ClaimedOperation, Progress } from '../store/claim.ts'
+import { cancellationOf } from './cancelling.ts'
 import type { OperationContext } from './context.ts'
 import { isoTime } from './journal.ts'
 import { knownItem } from './provider-thread.ts'
 import { withinTime } from './time-limit.ts'
 import { Held, NotYet, pauseAfter } from './waiting.ts'
 
-/** The run that is known, at its end. One that takes too long is cancelled. */
+/** The run that is known, at its end. One that takes too long, or that nobody wants any more, is cancelled. */
 export async function followRun(
   context: OperationContext,
   threadId: string,
   runId: string,
 ): Promise<Run> {
-  const { provider, journal, call, runTimeoutMs } = context
+  const { provider, journal, call, runTimeoutMs, cancelWanted } = context
   const { run_since, stopping } = journal.progress
-  if (stopping?.run_id === runId) return stopRun(context, threadId, runId)
+  if (stopping?.run_id === runId || cancelWanted.aborted) return stopRun(context, threadId, runId)
   const ageMs = run_since === undefined ? 0 : journal.now() - Date.parse(run_since)
-  const run = await withinTime(call, runTimeoutMs, (call, begin) => {
+  const follow = (call: CallOptions, begin: (passedMs: number) => void) => {
     begin(ageMs)
     return provider.followRun(threadId, runId, call)
-  })
+  }
+  const run = await withinTime(call, runTimeoutMs, follow, cancelWanted)
   return run ?? stopRun(context, threadId, runId)
 }
 
-/** Cancels a run that takes too long. How it ends then is for the provider to say. */
+/** Cancels a run. How it ends then is for the provider to say. */
 export async function stopRun(
   context: OperationContext,
   threadId: string,
@@ -31,8 +34,11 @@ export async function stopRun(
 ): Promise<Run> {
   const { journal } = context
   let { stopping } = journal.progress
-  if (stopping?.run_id !== runId) {
-    stopping = { run_id: runId, since: isoTime(journal.now()) }
+  const cancellation = cancellationOf(context, journal)
+  const isKnown = stopping?.run_id === runId
+  if (stopping === undefined || !isKnown || (cancellation && !stopping.cancellation)) {
+    const since = (isKnown && stopping?.since) || isoTime(journal.now())
+    stopping = { run_id: runId, since, ...(cancellation && { cancellation }) }
     await journal.noteBeside({ stopping })
   }
   const run = await endRun(context, threadId, runId)
@@ -43,12 +49,14 @@ export async function stopRun(
 /** A run that was cancelled and goes on; after as long again as it may take, an operator is to look. */
 export function notStopped(
   { operation, journal, runTimeoutMs }: OperationContext,
-  { run_id, since }: NonNullable<Progress['stopping']>,
+  { run_id, since, cancellation }: NonNullable<Progress['stopping']>,
 ): NotYet | Held {
   const waitedMs = journal.now() - Date.parse(since)
-  const message = `The run ${run_id} took more than ${runTimeoutMs} ms and is being cancelled.`
+  const why = cancellation ? '' : ` took more than ${runTimeoutMs} ms and`
+  const message = `The run ${run_id}${why} is being cancelled.`
+  const code = cancellation ? 'cancelling' : 'run_overdue'
   if (waitedMs < runTimeoutMs)
-    return new NotYet({ code: 'run_overdue', message, call: 'cancel_run' }, pauseAfter(waitedMs))
+    return new NotYet({ code, message, call: 'cancel_run' }, pauseAfter(waitedMs))
   const advice = whenLetGo(operation)
   return new Held({ code: 'run_stuck', message: `${message} ${advice}`, call: 'cancel_run' })
 }

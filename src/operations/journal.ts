@@ -6,6 +6,7 @@ import type { ClaimedOperation, Intent, Progress } from '../store/claim.ts'
 import { noteProgress } from '../store/release.ts'
 import { noteThread, type ThreadFacts } from '../store/threads.ts'
 import { whileLocked } from '../store/while-locked.ts'
+import { CancelWanted } from './cancelling.ts'
 
 /** The claim went to somebody else, who goes on from what is written down: stop at once. */
 export class ClaimLost extends InturnError {
@@ -19,12 +20,17 @@ export type JournalOptions = {
   pool: pg.Pool
   dispatcherId: string
   signal: AbortSignal
+  /** Aborted: nothing more is begun. */
+  cancelWanted: AbortSignal
   /** Deadline of a call, in milliseconds. */
   timeoutMs: number
   onPoint?: OnPoint
   /** Called before the first intent is written. */
   onSend: () => void
 }
+
+/** Calls that bring to its end what was begun. */
+const endings = ['cancel_run', 'answer_calls']
 
 /**
  * What an operation is about to do at the provider and what it has done there, written down before
@@ -72,8 +78,13 @@ export class Journal {
     return Date.parse(this.#operation.claimed_at) + performance.now() - this.#startedAt
   }
 
-  /** Sends something that must not be sent twice; the caller notes what came of it. */
+  /**
+   * Sends something that must not be sent twice; the caller notes what came of it. Throws CancelWanted
+   * where it would begin something for an operation that is to be cancelled.
+   */
   async send<T>(call: string, after: string | null, work: () => Promise<T>): Promise<T> {
+    const ends = endings.includes(call) || (call === 'update_thread' && this.unresolved(call))
+    if (this.#options.cancelWanted.aborted && !ends) throw new CancelWanted()
     this.#options.onSend()
     this.reach('before_intent')
     const earlier = this.#intent

@@ -11,8 +11,9 @@ export async function replaceMetadataOnce(
   metadata: Record<string, string>,
 ): Promise<void> {
   const { provider, journal, call } = context
+  if (journal.progress.overwritten) return
   const unresolved = journal.unresolved('update_thread')
   if (unresolved) await mayResend(context, unresolved)
   await journal.send('update_thread', null, () => provider.updateThread(threadId, metadata, call))
-  await journal.note({})
+  await journal.note({ overwritten: true })
 }

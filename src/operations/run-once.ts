@@ -1,6 +1,8 @@
 import type { NamelessRun, Run } from '../model/run.ts'
+import type { CallOptions } from '../provider/provider.ts'
 import { ProviderError } from '../provider/provider-error.ts'
 import { modelOf } from '../provider/run-parameters.ts'
+import { cancellationOf } from './cancelling.ts'
 import { type OperationContext, tagOf } from './context.ts'
 import { followRun, notStopped, stopRun } from './follow-run.ts'
 import { awaitForeignRun, isHeldByRun, metForeignRun } from './foreign-run.ts'
@@ -16,6 +18,16 @@ import { isWedged, repair } from './wedged-conversation.ts'
  * has started without hearing of it, or a new one.
  */
 export async function runOnce(
+  context: OperationContext,
+  threadId: string,
+  wish: RunWish,
+): Promise<Run | NamelessRun> {
+  const run = await findOrStart(context, threadId, wish)
+  if (run.status !== 'cancelled' || cancellationOf(context, context.journal) === null) return run
+  return (await findLateEnd(context, threadId, wish)) ?? run
+}
+
+async function findOrStart(
   context: OperationContext,
   threadId: string,
   wish: RunWish,
@@ -37,7 +49,7 @@ async function startRun(
   threadId: string,
   wish: RunWish,
 ): Promise<Run | NamelessRun> {
-  const { operation, provider, journal, call, runTimeoutMs } = context
+  const { operation, provider, journal, call, runTimeoutMs, cancelWanted } = context
   const request = requestOf(context, wish)
   const known = await itemBefore(context, threadId)
   // What a run without input writes is known by its place alone, and others may have written since.
@@ -48,7 +60,7 @@ async function startRun(
       : known
   await context.enterLane(modelOf(wish.parameters))
   try {
-    const run = await withinTime(call, runTimeoutMs, (call, begin) =>
+    const start = (call: CallOptions, begin: (passedMs: number) => void) =>
       journal.send('start_run', after, () => {
         const onStarted = async (run_id: string) => {
           journal.reach('run_named')
@@ -57,8 +69,8 @@ async function startRun(
           begin(0)
         }
         return provider.startRun(threadId, request, tagOf(context), onStarted, call)
-      }),
-    )
+      })
+    const run = await withinTime(call, runTimeoutMs, start, cancelWanted)
     return run ?? (await stopRun(context, threadId, journal.openRunId as string))
   } catch (error) {
     if (!(error instanceof ProviderError)) throw error

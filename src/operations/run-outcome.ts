@@ -2,6 +2,7 @@ import type { OperationResult, Outcome } from '../model/outcome.ts'
 import type { NamelessRun, Run } from '../model/run.ts'
 import { ProviderError } from '../provider/provider-error.ts'
 import { abandonRun } from './abandon-run.ts'
+import { cancellationOf, cancelled } from './cancelling.ts'
 import type { OperationContext } from './context.ts'
 import { knownItem } from './provider-thread.ts'
 
@@ -22,6 +23,7 @@ export async function runOutcome(
   run: Run | NamelessRun,
 ): Promise<Outcome> {
   const { journal } = context
+  const cancellation = cancellationOf(context, journal)
   if (run.status === 'requires_action') await abandonRun(context, threadId, run)
   const { message_id, abandoned } = journal.progress
   const isAbandoned = abandoned?.run_id === run.id
@@ -36,6 +38,8 @@ export async function runOutcome(
   }
   if (run.id !== null && !isAbandoned) await forgetPassing(context, run, result)
   await journal.noteThread({ last_item_id: await newestItem(context, threadId, run) })
+  if (cancellation && (status === 'cancelled' || status === 'requires_action'))
+    return cancelled(context, cancellation, result)
   switch (status) {
     case 'completed':
     case 'incomplete':
@@ -71,14 +75,15 @@ async function forgetPassing(
 
 /** Why the run failed, where that says nothing against another one. */
 function passingFailure(
-  { journal, runTimeoutMs }: OperationContext,
+  context: OperationContext,
   { id, status, error }: Run,
 ): { code: string; message: string } | null {
+  const { journal, runTimeoutMs } = context
   if (status === 'failed') return passingCodes.includes(error?.code ?? '') ? error : null
   if (status === 'expired')
     return { code: 'run_expired', message: 'The run took longer than the provider allows.' }
   const isOurs = status === 'cancelled' && journal.progress.stopping?.run_id === id
-  if (!isOurs) return null
+  if (!isOurs || cancellationOf(context, journal)) return null
   return {
     code: 'run_timeout',
     message: `The run ${id} took more than ${runTimeoutMs} ms and was cancelled.`,

@@ -39,9 +39,10 @@ async function awaitSettling(context: OperationContext, intent: Intent): Promise
  */
 export async function mayResend(context: OperationContext, intent: Intent): Promise<void> {
   await awaitSettling(context, intent)
-  const { operation, holdsUnknown, hasAttemptsLeft } = context
+  const { operation, holdsUnknown, hasAttemptsLeft, cancelWanted } = context
   const { call, resend } = intent
-  if (resend) return
+  // What is to be cancelled is not sent again, and the journal sees to that.
+  if (resend || cancelWanted.aborted) return
   if (!hasAttemptsLeft) {
     const message = `No call of ${call} was answered, and nothing of the last one is to be found: the attempts are used up.`
     throw new Refusal('outcome_unknown', message, { call })

@@ -39,14 +39,16 @@ export type Progress = {
   answered?: { after: string | null; message: boolean }
   /** The run that asked for outputs of these functions, and is left without them. */
   abandoned?: { run_id: string | null; functions: string[] }
-  /** The run that took too long and is being cancelled. */
-  stopping?: { run_id: string; since: string }
+  /** The run that is being cancelled: because somebody wants it, or else because it took too long. */
+  stopping?: { run_id: string; since: string; cancellation?: Cancellation }
   /** The run of somebody else that holds the provider thread; its id is null where nobody tells it. */
   foreign_run?: { id: string | null; since: string } | null
   /** What exists and cannot be read, by the provider's answer. */
   missing?: { code: string; since: string } | null
   /** Calls that others had left unanswered in the conversation were answered for them. */
   repaired?: boolean
+  /** The metadata of the provider thread was replaced. */
+  overwritten?: boolean
   /** The turn that the operation had before an operator first sent it back into its line. */
   sent_back?: number
 }

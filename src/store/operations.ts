@@ -34,11 +34,11 @@ export async function findOperation(
   return row && { threadId: row.thread_id, operation: row.operation }
 }
 
-/** Cancels the operation if it is pending; says whether it was. */
-export async function cancelPending({ query, schema }: Database, id: number): Promise<boolean> {
+/** Cancels the operation if it was never started; says whether it was so. */
+export async function withdraw({ query, schema }: Database, id: number): Promise<boolean> {
   const rows = await query(
     `update ${schema}.thread_operations set status = 'cancelled'
-      where id = $1::bigint and status = 'pending' returning id`,
+      where id = $1::bigint and status in ('pending', 'scheduled') and started_at is null returning id`,
     [id],
   )
   return rows.length === 1

@@ -133,15 +133,15 @@ begin
          v_somebody_sleeps
     from (values (new.thread_id)) as line (thread_id)
     left join threads t on t.id = line.thread_id;
+  new.updated_at := new.created_at;
+  if new.operation in ('cancel_run', 'submit_tool_outputs') then
+    return join_beside_the_line(new); -- also on a closed thread, where what stood in line is still served
+  end if;
   if v_closed then
     raise check_violation using
       constraint = 'thread_is_open',
       message = format('thread %s is closed and takes no more operations', new.thread_id),
       hint = 'Use another thread_id, or ask whoever closed the thread (threads.closed_at) to open it again.';
-  end if;
-  new.updated_at := new.created_at;
-  if new.operation in ('cancel_run', 'submit_tool_outputs') then
-    return join_beside_the_line(new);
   end if;
   if new.scheduled_at > new.created_at then
     new.status := 'scheduled';
@@ -160,19 +160,6 @@ begin
     end if;
   end if;
   return new;
-end $$;
-
--- What acts on whoever is being served does not wait behind him: it has no place, and is bound to him
--- now, so that it never meets the next one. No lock is taken on him: it is taken to him afterwards.
-create function join_beside_the_line(p_row thread_operations) returns thread_operations
-language plpgsql as $$
-begin
-  p_row.place := null;
-  p_row.target_id := coalesce((p_row.data ->> 'operation_id')::bigint, (
-    select o.id from thread_operations o
-     where o.thread_id = p_row.thread_id and o.place = started_place()));
-  perform pg_notify('inturn_beside', current_schema());
-  return p_row;
 end $$;
 
 create trigger join_line before insert on thread_operations

@@ -42,6 +42,14 @@ begin
       message = format('operation %s cannot go from %s to %s by an UPDATE', p_old.id, p_old.status, p_new.status),
       hint = 'The only status you may write is ''cancelled''.';
   end if;
+  -- One that is held is for an operator to give up, whatever may come of it.
+  if p_new.status = 'cancelled' and p_old.ready_at is distinct from never() and is_under_way(p_old) then
+    raise check_violation using
+      constraint = 'what_is_under_way_is_ended_first',
+      message = format('operation %s waits for its next attempt, and what it has begun at the provider may go on', p_old.id),
+      hint = format('To end both: INSERT INTO thread_operations (thread_id, operation, data) VALUES (%L, ''cancel_run'', ''{"operation_id": %s}'');',
+                    p_old.thread_id, p_old.id);
+  end if;
   if p_new.priority not between -100 and 100 then
     raise check_violation using
       constraint = 'priority_is_between_minus_100_and_100',

@@ -45,6 +45,10 @@ begin
            set attempts = excluded.attempts, claimed_by = excluded.claimed_by, outcome = excluded.outcome;
     get diagnostics v_noted = row_count;
   end if;
+  if exists (select from thread_operations c
+              where c.target_id = any (p_ids) and c.status = 'pending' and c.place is null) then
+    perform settle_cancellations(p_ids);
+  end if;
   return cardinality(p_ids) - v_settled - v_noted;
 end $$;
 

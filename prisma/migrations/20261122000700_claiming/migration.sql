@@ -19,14 +19,6 @@ create function create_missing_threads(p_ids bigint[], p_default_provider text) 
        where threads.provider is null
 $$;
 
--- The oldest wish to have an operation cancelled, if there is one.
-create function cancellation_of(p_id bigint) returns jsonb language sql stable as $$
-  select jsonb_build_object('operation_id', c.id, 'interrupted_by', c.data -> 'interrupted_by', 'reason', c.data -> 'reason')
-    from thread_operations c
-   where c.target_id = p_id and c.status = 'pending' and c.place is null and c.operation = 'cancel_run'
-   order by c.id limit 1
-$$;
-
 -- Starts these operations, which the caller found next in their lines. Looks again, with a new snapshot,
 -- whether each is still the first of its line: what was locked may have been overtaken meanwhile. After
 -- a failure, whether the line goes on is decided here and nowhere else.

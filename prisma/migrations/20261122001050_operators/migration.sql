@@ -88,6 +88,12 @@ begin
       message = format('there is no operation %s', p_id),
       hint = 'The failed ones: SELECT id, thread_id, failed_at, code FROM dead_letters;';
   end if;
+  if v_old.operation in ('cancel_run', 'submit_tool_outputs') then
+    raise check_violation using
+      constraint = 'only_what_stood_in_line_goes_back',
+      message = format('operation %s is a %s, which stands in no line', p_id, v_old.operation),
+      hint = 'To ask for the same once more, insert a new one.';
+  end if;
   if v_old.status not in ('failed', 'cancelled') then
     raise check_violation using
       constraint = 'only_failed_and_cancelled_go_back',
@@ -117,7 +123,7 @@ begin
      set status = 'pending', place = retry_operation.place, turn = null, provider = '', head_since = null, ready_at = null,
          intent = o.intent || '{"sent_back": true}', failures = 0, started_at = null, finished_at = null, result = null, error = null,
          progress = jsonb_build_object('sent_back', v_old.turn) || o.progress
-           - '{run_id, run_since, answered, abandoned, stopping, foreign_run, missing, repaired}'::text[]
+           - '{run_id, run_since, answered, abandoned, stopping, foreign_run, missing, repaired, overwritten}'::text[]
            || case when o.progress ? 'run_id' then jsonb_build_object('failed_run_ids',
                 coalesce(o.progress -> 'failed_run_ids', '[]') - (o.progress ->> 'run_id') || (o.progress -> 'run_id'))
               else '{}' end

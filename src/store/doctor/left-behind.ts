@@ -35,6 +35,21 @@ select u.operation_id as id, o.thread_id as thread,
     fix: settleOutcomes,
   },
   {
+    name: 'cancellations_are_heard',
+    promise: 'A cancel_run is done soon after its operation is over.',
+    sql: `
+select c.id, c.thread_id as thread,
+       case when o.id is null then 'pending, and about no operation'
+            else format('pending, but operation %s is %s', o.id, o.status) end as detail
+  from thread_operations c
+  left join thread_operations o on o.id = c.target_id
+ where c.status = 'pending' and c.place is null and c.operation = 'cancel_run' and ${ofThread('c')}
+   and (o.id is null or o.finished_at is not null)`,
+    momentary: true,
+    advice:
+      'Any running dispatcher completes it, unless somebody’s open transaction holds the row (see pg_stat_activity).',
+  },
+  {
     name: 'waiters_have_somebody_to_wait_for',
     promise: 'Nobody is noted as waiting for an operation that is final.',
     sql: `

@@ -50,6 +50,7 @@ select o.id, o.thread_id as thread, o.status || ': ' || concat_ws(', ',
 select o.id, o.thread_id as thread, format('%s is %s without %s', o.operation, o.status,
          case when o.status = 'completed' and o.operation in ('create_run', 'add_message_and_run') then 'result.run'
               when o.status = 'completed' and o.operation = 'add_message' then 'result.message_id'
+              when o.status = 'completed' and o.operation = 'cancel_run' then 'result.outcome'
               when o.status = 'completed' then 'result.provider_thread_id'
               else 'error.code' end) as detail
   from thread_operations o
@@ -57,7 +58,7 @@ select o.id, o.thread_id as thread, format('%s is %s without %s', o.operation, o
    and case
          when o.status = 'completed' then
            case o.operation
-             when 'cancel_run' then false
+             when 'cancel_run' then o.result ->> 'outcome' is null
              when 'submit_tool_outputs' then false
              when 'hold' then false
              when 'add_message' then o.result ->> 'message_id' is null
