@@ -1786,11 +1786,11 @@ begin
   if v_done <> '{}' then
     update thread_operations c
        set status = 'completed', finished_at = clock_timestamp(),
-           -- It was in time only where its target was cancelled because of it, and it was held then.
-           result = jsonb_strip_nulls(jsonb_build_object('operation_id', c.target_id, 'outcome', case
-                      when exists (select from thread_operations o
-                                    where o.id = c.target_id and o.error -> 'operation_id' in (to_jsonb(c.id), c.data -> 'interrupted_by'))
-                        then 'cancelled' else 'nothing_to_do' end))
+           -- It was in time only where the error of its target names it: then its own row was held.
+           result = jsonb_strip_nulls(jsonb_build_object('operation_id', c.target_id, 'outcome', coalesce((
+                      select o.status from thread_operations o
+                       where o.id = c.target_id
+                         and o.error -> 'operation_id' in (to_jsonb(c.id), c.data -> 'interrupted_by')), 'nothing_to_do')))
      where c.id = any (v_done);
     perform notify_waiters(v_done);
   end if;

@@ -64,7 +64,9 @@ test('the place of a user is kept for a run that its dispatcher has left behind'
   await ask(pool, 'ann', ['behind'])
   await fleet.all(['behind'], ({ error }) => error?.code === 'user_full', 'it is turned back')
   const [stuck] = await fleet.all(['stuck'], () => true, 'the first')
-  const { rows } = await pool.query(`select provider_thread_id as id from threads where id = 'stuck'`)
+  const { rows } = await pool.query(
+    `select provider_thread_id as id from threads where id = 'stuck'`,
+  )
   const { id: conversation } = rows[0]
   await fetch(`${fleet.emulator.url}/responses/${stuck.progress.run_id}/cancel`, {
     method: 'POST',
