@@ -1,4 +1,5 @@
 import { expect } from 'vitest'
+import type { Claim } from '../../src/dispatcher/dispatcher.ts'
 import {
   Inturn,
   OperationCancelledError,
@@ -58,23 +59,59 @@ test('a pending operation can be cancelled, which whoever waits is told', async 
   const error = await waiting
   expect(error).toBeInstanceOf(OperationCancelledError)
   expect(error.code).toBe('operation_cancelled')
-  expect((await errorOf(handle.cancel())).message).toContain('is cancelled')
+  await handle.cancel()
+  expect(await handle.status()).toBe('cancelled')
 })
 
-test('what a dispatcher holds can no longer be cancelled', async ({ inturn, pool, url }) => {
-  const started = Promise.withResolvers<void>()
+test('what a dispatcher holds is cancelled by a cancel_run of its own, and tells how it ended', async ({
+  inturn,
+  pool,
+  url,
+}) => {
+  const started = Promise.withResolvers<Claim>()
   const finish = Promise.withResolvers<void>()
-  await using _line = await serve(pool, url, () => {
-    started.resolve()
+  await using _line = await serve(pool, url, (claim) => {
+    started.resolve(claim)
     return finish.promise
   })
   const handle = await inturn.enqueue(message('held', 'Hi'))
-  await started.promise
-  expect((await errorOf(handle.cancel())).code).toBe('operation_not_pending')
+  const claim = await started.promise
   const late = await errorOf(handle.result({ timeoutMs: 20 }))
   expect(late.message).toMatch(/it is processing since .* by dispatcher /)
+  await handle.cancel()
+  await waitFor(() => claim.cancelWanted.aborted, { message: 'the handler is told' })
+  const [asked] = await inturn.thread('held').operations()
+  expect(asked).toMatchObject({ operation: 'cancel_run', data: { operation_id: handle.id } })
+  expect(claim.cancelWanted.reason).toMatchObject({ operation_id: asked?.id })
   finish.resolve()
-  await handle.result()
+  await handle.result() // it was faster
+  await handle.cancel()
+  expect(await handle.status()).toBe('completed')
+  const cancellation = await inturn.operation(asked?.id as number)
+  expect(await cancellation.result()).toEqual({ outcome: 'completed', operation_id: handle.id })
+})
+
+test('a thread is told to cancel whatever is active, or one operation of it', async ({
+  inturn,
+  pool,
+  url,
+}) => {
+  const thread = inturn.thread('stopped')
+  const [first, second] = await inturn.enqueue([message('stopped', 'a'), message('stopped', 'b')])
+  const one = await thread.cancel({ operationId: second.id, reason: 'wrong one' })
+  const none = await thread.cancel()
+  expect(await errorOf(thread.cancel({ operationId: 999_999 }))).toMatchObject({
+    code: 'target_is_of_the_thread',
+  })
+  const ended = errorOf(second.result())
+  await using _line = await serve(pool, url)
+  expect(await one.result()).toEqual({ outcome: 'cancelled', operation_id: second.id })
+  expect((await none.result()).outcome).toBe('nothing_to_do')
+  expect(await ended).toMatchObject({
+    code: 'cancelled',
+    message: `Operation ${second.id} was cancelled: Cancelled by operation ${one.id}: wrong one`,
+  })
+  await first.result()
 })
 
 test('a timeout says where the operation stands, and leaves it there', async ({ inturn, pool }) => {

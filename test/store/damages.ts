@@ -84,6 +84,10 @@ export const damages: Array<[invariant: string, ...statements: string[]]> = [
     `update thread_operations set result = '{}' where ${turn(1)}`,
     `update thread_operations set result = result - 'run' where ${turn(2)}`,
     `update thread_operations set result = jsonb_set(result, '{run,status}', '"queued"') where ${turn(2)}`,
+    `insert into thread_operations (id, thread_id, operation, status, finished_at)
+     values (999, 'served', 'cancel_run', 'completed', now());
+     insert into operation_events (operation_id, thread_id, from_status, to_status, attempt, actor)
+     values (999, 'served', 'pending', 'completed', 0, 'd1')`,
     `update thread_operations set error = null where ${turn(3)}`,
     `update thread_operations set error = '{"message": "?"}' where ${turn(4)}`,
   ],
@@ -92,6 +96,12 @@ export const damages: Array<[invariant: string, ...statements: string[]]> = [
     'provider_is_known',
     `update thread_operations set provider = 'azure' where ${nth('waiting', 1)}`,
     `update thread_operations set provider = '' where ${turn(5)}`,
+  ],
+  [
+    'cancellations_are_heard',
+    `insert into thread_operations (id, thread_id, operation) values (999, 'nobody', 'cancel_run')`,
+    `insert into thread_operations (id, thread_id, operation, target_id)
+     select 999, thread_id, 'cancel_run', id from thread_operations where ${turn(1)}`,
   ],
   ['claims_have_living_owners', `delete from dispatchers`],
   [

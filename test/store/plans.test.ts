@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import { describe, expect } from 'vitest'
+import { takeCancellations } from '../../src/store/cancellations.ts'
 import { noteProgress } from '../../src/store/release.ts'
 import { explain, type Work, workOf } from '../support/explained.ts'
 import { completed, HandDriven, retryIn } from '../support/hand-driven.ts'
@@ -16,6 +17,7 @@ const most = {
   'settle what is noted': 40,
   'give back': 400,
   'note progress': 60,
+  'take cancellations': 400,
 }
 
 /** The statements of a dispatcher's life, five operations or a hundred threads at a time. */
@@ -40,6 +42,12 @@ async function expectFewPages(
   const onClient = client as unknown as pg.Pool
   const first = claimed[0] as (typeof claimed)[number]
   await measure('note progress', () => noteProgress(onClient, d.id, first, null, {}))
+  await pool.query(
+    `insert into thread_operations (thread_id, operation) select unnest($1::text[]), 'cancel_run'`,
+    [[...claimed.map(({ thread_id }) => thread_id), 'nobody']],
+  )
+  const { wanted } = await measure('take cancellations', () => takeCancellations(onClient, d.id))
+  expect(wanted.size).toBe(5)
   const next = await measure('round', () => d.settle(claimed, completed, { free: 5, floors }))
   expect(next.claimed).toHaveLength(5)
   await measure('retry', () => d.settle(next.claimed.slice(0, 2), retryIn(60_000)))
