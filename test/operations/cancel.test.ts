@@ -239,6 +239,21 @@ describe.each(['responses', 'assistants'] as const)('a cancel_run on "%s"', (nam
     expect(line.emulator.stats.runsStarted).toBe(0)
   })
 
+  test('is no end for ever: what is sent back has its message once and a run of its own', async ({
+    pool,
+  }) => {
+    const thread = `${name}:sent back`
+    const line = await startLine(pool, name)
+    line.emulator.setFaults([{ name: 'stuck_in_progress', on: creating, times: 1 }])
+    const id = await begin(line, thread)
+    await cancel(line, thread)
+    await line.end(id)
+    await pool.query(`select retry_operation($1, 'head')`, [id])
+    expect(await line.end(id)).toMatchObject({ status: 'completed', result: { text: 'never' } })
+    expect(await line.said(thread)).toEqual(['user: reply with exactly: never', 'assistant: never'])
+    expect(statuses(line)).toEqual(['cancelled', 'completed'])
+  })
+
   test('names the operation that interrupts', async ({ pool }) => {
     const thread = `${name}:interrupt`
     const line = await startLine(pool, name)
