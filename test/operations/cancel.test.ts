@@ -107,7 +107,11 @@ describe.each(['responses', 'assistants'] as const)('a cancel_run on "%s"', (nam
     const line = await startLine(pool, name)
     line.emulator.setFaults([{ name: 'stuck_in_progress', on: creating, times: 1 }])
     const id = await begin(line, thread)
-    const asked = await Promise.all(Array.from({ length: 10 }, () => cancel(line, thread)))
+    const { rows } = await pool.query(
+      `insert into thread_operations (thread_id, operation) select $1, 'cancel_run' from generate_series(1, 10) returning id`,
+      [thread],
+    )
+    const asked: number[] = rows.map((row) => row.id)
     const next = await line.do(thread, 'add_message_and_run', turn('next'))
     expect(next.status).toBe('completed')
     for (const one of asked)
