@@ -71,6 +71,10 @@ const settings = {
   laneProbeMs: integer(100, 3_600_000)
     .default(30_000)
     .describe('pause between two tries of a key that the provider refuses'),
+  streams: boolean().default(true).describe('write down what runs say while they go on'),
+  streamRetentionMs: integer(0, 2_592_000_000)
+    .default(3_600_000)
+    .describe('how long that is kept when the operation is over'),
   logLevel: oneOf(logLevels).default('info').describe('least important level to log'),
   logContent: boolean().default(false).describe('let messages appear in the log'),
   openaiApiKey: z.string().optional().describe('key for OpenAI or what stands in for it'),

@@ -22,6 +22,8 @@ test('without flags and environment everything has its default', () => {
     heartbeatMs: 250,
     graceMs: 1_400,
     leaseMs: 14_000,
+    streams: true,
+    streamRetentionMs: 3_600_000,
     sweepMs: 500,
     shutdownMs: 30_000,
     callTimeoutMs: 60_000,

@@ -26,6 +26,8 @@ const providerSettings: readonly SettingName[] = [
 ]
 const dispatcherSettings: readonly SettingName[] = [
   'concurrency',
+  'streams',
+  'streamRetentionMs',
   'shutdownMs',
   'logLevel',
   'logContent',

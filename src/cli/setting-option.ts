@@ -4,7 +4,7 @@ import { type SettingName, settingsHelp } from '../config.ts'
 /** A setting of config.ts as an option. Config itself checks the value and looks into the environment. */
 export function settingOption(name: SettingName): Option {
   const { flag, env, text, default: standard } = settingsHelp[name]
-  const value = typeof standard === 'boolean' ? '' : ` <${valueName(name, standard)}>`
+  const value = standard === false ? '' : ` <${valueName(name, standard)}>`
   const known = standard === undefined ? '' : `, default ${standard}`
   return new Option(`${flag}${value}`, `${text} (${env}${known})`)
 }
@@ -14,5 +14,6 @@ function valueName(name: SettingName, standard: unknown): string {
   if (name.endsWith('Url')) return 'url'
   if (name.endsWith('ApiKey')) return 'key'
   if (name === 'retry') return 'json'
+  if (standard === true) return 'true|false'
   return typeof standard === 'number' || name.startsWith('max') ? 'n' : 'name'
 }

@@ -84,3 +84,8 @@ export const operationNotFound = (id: number): InturnError =>
   new InturnError('operation_not_found', `There is no operation ${id}`, {
     hint: 'It was deleted, or the transaction that inserted it was rolled back or has not committed yet.',
   })
+
+export const clientClosed = (): InturnError =>
+  new InturnError('client_closed', 'This Inturn client was closed', {
+    hint: 'Make a new one with new Inturn(…), or close it later.',
+  })

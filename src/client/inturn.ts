@@ -11,6 +11,7 @@ import { insertOperations } from './insert-operations.ts'
 import type { EnqueueOptions, NewOperation } from './new-operation.ts'
 import { type HandleContext, OperationHandle } from './operation-handle.ts'
 import { SettleWatch } from './settle-watch.ts'
+import { StreamWatch } from './stream-watch.ts'
 import { ThreadHandle } from './thread-handle.ts'
 
 export type InturnOptions = (
@@ -71,7 +72,11 @@ export class Inturn implements AsyncDisposable {
     this.#pool = pool ?? createPool(databaseUrl ?? '')
     const database = { query: explaining(queryOn(this.#pool)), schema: `"${schema}"` }
     const source = databaseUrl ? { databaseUrl } : { pool: this.#pool }
-    this.#context = { database, watch: new SettleWatch(database, source) }
+    this.#context = {
+      database,
+      watch: new SettleWatch(database, source),
+      streams: new StreamWatch(database),
+    }
   }
 
   /**
@@ -124,11 +129,12 @@ export class Inturn implements AsyncDisposable {
     return new ThreadHandle(this, this.#context, id)
   }
 
-  /** Ends the connections that the client has opened; who waits for a result is told `client_closed`. */
+  /** Ends the connections that the client has opened; who waits for a result or reads a stream is told `client_closed`. */
   close(): Promise<void> {
-    this.#closing ??= this.#context.watch
-      .close()
-      .then(() => (this.#ownsPool ? this.#pool.end() : undefined))
+    const { watch, streams } = this.#context
+    this.#closing ??= Promise.all([watch.close(), streams.close()]).then(() =>
+      this.#ownsPool ? this.#pool.end() : undefined,
+    )
     return this.#closing
   }
 

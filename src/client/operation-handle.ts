@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Database } from '../db/query.ts'
 import { isFinal, type OperationKind, type OperationStatus } from '../model/operation.ts'
 import type { OperationResult } from '../model/outcome.ts'
+import type { StreamEvent } from '../model/stream-event.ts'
 import { enqueueRows } from '../store/enqueue-rows.ts'
 import { describeStanding, readStates, withdraw } from '../store/operations.ts'
 import { retryOperation } from '../store/retry-operation.ts'
@@ -11,7 +12,9 @@ import {
   operationNotFound,
   ResultTimeoutError,
 } from './errors.ts'
+import { type StreamOptions, streamOf } from './operation-stream.ts'
 import type { SettleWatch } from './settle-watch.ts'
+import type { StreamWatch } from './stream-watch.ts'
 
 export type ResultOptions = {
   /** Longest wait, in milliseconds. Default: as long as it takes. */
@@ -31,8 +34,8 @@ export type ResultOf<Kind extends OperationKind> = Kind extends keyof Shown
   ? OperationResult & Required<Pick<OperationResult, Shown[Kind]>>
   : OperationResult
 
-/** What a handle asks: the tables, and whoever waits for operations to settle. */
-export type HandleContext = { database: Database; watch: SettleWatch }
+/** What a handle asks: the tables, whoever waits for operations to settle, and whoever reads what they say. */
+export type HandleContext = { database: Database; watch: SettleWatch; streams: StreamWatch }
 
 /** The longest time that a timer of Node takes. */
 const longestTimerMs = 2 ** 31 - 1
@@ -83,6 +86,22 @@ export class OperationHandle<Kind extends OperationKind = OperationKind> {
       clearTimeout(timer)
       signal?.removeEventListener('abort', onAbort)
     }
+  }
+
+  /**
+   * What the operation says, while it says it and afterwards: all events from the number `from` on, each
+   * once and in order, and last one of type `ended`. Any number may read it, in any process; who reads
+   * slowly holds nobody up. Some time after the end (`streamRetentionMs` of the dispatcher, an hour) only
+   * `ended` is left: `result` has the whole answer. Throws `from_invalid`; the iteration throws the
+   * signal's reason, `operation_not_found`, `client_closed`, and what `result` throws of the driver.
+   *
+   * @example
+   * for await (const event of handle.stream()) {
+   *   if (event.type === 'text') process.stdout.write(event.delta)
+   * }
+   */
+  stream(options: StreamOptions = {}): AsyncIterable<StreamEvent> {
+    return streamOf(this.#context.streams, this.id, options)
   }
 
   /** How the operation stands now. Throws `operation_not_found`. */

@@ -3,11 +3,10 @@ import { hostname } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type pg from 'pg'
 import type { Database } from '../db/query.ts'
-import { InturnError } from '../errors.ts'
 import { isFinal } from '../model/operation.ts'
 import { type OperationState, readStates } from '../store/operations.ts'
 import { addWaiters, removeWaiters } from '../store/waiters.ts'
-import { operationNotFound } from './errors.ts'
+import { clientClosed, operationNotFound } from './errors.ts'
 import { SettledChannel } from './settled-channel.ts'
 
 type Waiting = PromiseWithResolvers<OperationState>
@@ -57,7 +56,7 @@ export class SettleWatch {
 
   /** `settled` resolves with the final state, or rejects with the reason with which one has left. */
   watch(id: number): { settled: Promise<OperationState>; leave(reason: unknown): void } {
-    if (this.#closed) throw closedError()
+    if (this.#closed) throw clientClosed()
     const waiting: Waiting = Promise.withResolvers()
     const watched = this.#watched.get(id) ?? {
       waiting: new Set(),
@@ -91,7 +90,7 @@ export class SettleWatch {
   /** Whoever waits is told `client_closed`; nothing stays behind in the database. */
   async close(): Promise<void> {
     this.#closed = true
-    this.#rejectAll(closedError())
+    this.#rejectAll(clientClosed())
     await this.#following
     await this.#channel.close()
   }
@@ -188,8 +187,3 @@ export class SettleWatch {
     if (this.#nudge.signal.aborted) this.#nudge = new AbortController()
   }
 }
-
-const closedError = () =>
-  new InturnError('client_closed', 'This Inturn client was closed', {
-    hint: 'Make a new one with new Inturn(…), or close it later.',
-  })

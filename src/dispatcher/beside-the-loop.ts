@@ -6,6 +6,7 @@ import { Failover } from './failover.ts'
 import type { HeldClaims } from './held-claims.ts'
 import type { DispatcherOptions } from './options.ts'
 import { Sweeper } from './recovery.ts'
+import { StreamCleaner } from './stream-cleaner.ts'
 
 /** The dispatcher that all this is done for: its id, what it holds, and what to do when there is something to claim. */
 type Host = { dispatcherId: () => string; claims: HeldClaims; onFound: () => void }
@@ -25,10 +26,12 @@ export class BesideTheLoop {
       host.claims.cancel(wanted)
       return ready
     }
+    const cleaner = new StreamCleaner(pool, options.streamRetentionMs)
     this.#chores = new Chores(
       [
         { name: 'take_cancellations', run: takeCancellationsHere },
         { name: 'join_scheduled', run: () => joinScheduled(pool, host.dispatcherId()) },
+        { name: 'delete_old_streams', run: () => cleaner.clean() },
       ],
       { everyMs: heartbeatMs, onFound: host.onFound, log },
     )

@@ -14,6 +14,7 @@ import {
   underCancellation,
 } from '../operations/cancelling.ts'
 import { ClaimLost, Journal } from '../operations/journal.ts'
+import { noSink, OperationStream } from '../operations/operation-stream.ts'
 import { Refusal } from '../operations/refusal.ts'
 import { operationOf } from '../operations/registry.ts'
 import { RunFailed } from '../operations/run-outcome.ts'
@@ -32,6 +33,7 @@ import {
   retryClassOf,
   retryLimits,
 } from './retry-policy.ts'
+import type { StreamWriter } from './stream-writer.ts'
 import { requireUserRoom } from './user-limit.ts'
 
 /** Executes a claimed operation. Null: no outcome may be recorded, the claim is left as it is. Never rejects. */
@@ -54,6 +56,8 @@ export type ExecutorOptions = {
   lanes: Lanes
   /** Most runs at once on behalf of one user, in the whole fleet. Default: any number. */
   maxRunsPerUser?: number
+  /** Default: nobody can read what runs say. */
+  streams?: StreamWriter
   log: Logger
   onPoint?: OnPoint
   /** Messages and answers may appear in the log. Default false. */
@@ -71,13 +75,17 @@ export function createExecutor(options: ExecutorOptions): Execute {
     options.onPoint?.('claimed', claim.operation)
     const journal = journalOf(claim, options)
     const visit = new LaneVisit(options.lanes, claim, options.pool)
-    const reached = await perform(claim, journal, visit, options).catch((error: unknown) => {
+    const written = await options.streams?.open(claim)
+    const stream = new OperationStream(written ?? noSink, (id) => journal.isReplaced(id))
+    const reached = await perform(claim, journal, visit, stream, options).catch((error) => {
       if (error instanceof ClaimLost || claim.signal.aborted) return null
       if (!isExpected(error)) log.unexpected(error)
       return outcomeOf(error, claim, journal, visit, options.retry)
     })
     const outcome = reached && underCancellation(reached, claim, journal)
     if (outcome?.status === 'completed') await visit.succeeded()
+    // Who sees the end must find all that was said before it.
+    await written?.close()
     log.ended(outcome)
     options.onPoint?.('before_settle', claim.operation)
     return outcome
@@ -88,6 +96,7 @@ async function perform(
   claim: Claim,
   journal: Journal,
   visit: LaneVisit,
+  stream: OperationStream,
   options: ExecutorOptions,
 ): Promise<Outcome> {
   const { operation, signal } = claim
@@ -105,8 +114,9 @@ async function perform(
     operation,
     data: data.data,
     provider,
-    call: { signal, timeoutMs: callTimeoutMs },
+    call: { signal, timeoutMs: callTimeoutMs, onEvent: (event) => stream.said(event) },
     journal,
+    stream,
     cancelWanted: claim.cancelWanted,
     enterLane: async (model) => {
       await requireUserRoom(claim, pool, maxRunsPerUser)

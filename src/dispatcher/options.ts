@@ -26,6 +26,8 @@ export type DispatcherOptions = {
   leaseMs: number
   /** Pause between two sweeps for lines that nobody marked, in milliseconds. */
   sweepMs: number
+  /** How long streams are kept when their operation is over, in milliseconds; default an hour. */
+  streamRetentionMs?: number
   /** How long `stop` waits for running operations, in milliseconds. */
   shutdownMs: number
   onPoint?: OnPoint

@@ -10,6 +10,7 @@ import { createProviders } from '../provider/registry.ts'
 import { Dispatcher } from './dispatcher.ts'
 import { createExecutor } from './executor.ts'
 import { Lanes } from './lanes.ts'
+import { StreamWriter } from './stream-writer.ts'
 
 export type RunningDispatcher = {
   readonly id: string
@@ -44,8 +45,10 @@ export async function startDispatcher(
     maxRuns: config.maxRuns,
     log,
   })
+  const streams = config.streams ? new StreamWriter({ pool, log }) : undefined
   const execute = createExecutor({
     pool,
+    streams,
     providers: createProviders(config.providers, () => dispatcher.mayCall),
     callTimeoutMs: config.callTimeoutMs,
     foreignRunMs: config.foreignRunMs,
@@ -109,6 +112,7 @@ export async function startDispatcher(
     async stop() {
       await dispatcher.stop()
       await listener.close()
+      await streams?.close()
       await pool.end()
     },
   }

@@ -3,6 +3,7 @@ import type { Outcome } from '../model/outcome.ts'
 import type { CallOptions, Provider } from '../provider/provider.ts'
 import type { ClaimedOperation } from '../store/claim.ts'
 import type { Journal } from './journal.ts'
+import type { OperationStream } from './operation-stream.ts'
 
 /** What a handler works with. */
 export type OperationContext<Data = unknown> = {
@@ -13,6 +14,8 @@ export type OperationContext<Data = unknown> = {
   /** For every call of the provider. */
   call: CallOptions
   journal: Journal
+  /** What its runs say. */
+  stream: OperationStream
   /** Aborted when somebody wants the operation cancelled; its reason is the `Cancellation`. */
   cancelWanted: AbortSignal
   /**

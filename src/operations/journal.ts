@@ -57,8 +57,13 @@ export class Journal {
 
   /** The run that may still be going on, or whose end was not acted on yet. */
   get openRunId(): string | null {
-    const { run_id, failed_run_ids } = this.#progress
-    return run_id !== undefined && !failed_run_ids?.includes(run_id) ? run_id : null
+    const { run_id } = this.#progress
+    return run_id !== undefined && !this.isReplaced(run_id) ? run_id : null
+  }
+
+  /** The run failed, and another one is to take its place. */
+  isReplaced(runId: string): boolean {
+    return this.#progress.failed_run_ids?.includes(runId) ?? false
   }
 
   /** The call that may have taken effect; of this kind, where one is named. */

@@ -24,6 +24,7 @@ export async function runOutcome(
 ): Promise<Outcome> {
   const { journal } = context
   const cancellation = cancellationOf(context, journal)
+  context.stream.ended(run)
   if (run.status === 'requires_action') await abandonRun(context, threadId, run)
   const { message_id, abandoned } = journal.progress
   const isAbandoned = abandoned?.run_id === run.id

@@ -3,6 +3,7 @@ import type { AssistantStreamEvent } from 'openai/resources/beta/assistants'
 import type { Message } from 'openai/resources/beta/threads/messages'
 import type { RunCreateParamsBase, Run as RunObject } from 'openai/resources/beta/threads/runs/runs'
 import type { Run, RunStatus } from '../model/run.ts'
+import { tellAssistantEvent } from './assistants-events.ts'
 import { attempt, once, repeatable } from './client.ts'
 import { poll, pollAfterMs, unlessMissing } from './poll.ts'
 import type { CallOptions } from './provider.ts'
@@ -28,6 +29,7 @@ export function startAssistantsRun(
       runIdOf: (event) => runOf(event)?.id,
       endOf: (event) => {
         const { event: name, data } = event
+        tellAssistantEvent(event, options.onEvent)
         if (name === 'thread.message.completed' || name === 'thread.message.incomplete')
           written.push(data)
         const run = runOf(event)

@@ -1,5 +1,6 @@
 import type { MessageInput } from '../model/message.ts'
 import type { NamelessRun, Run, ToolCall } from '../model/run.ts'
+import type { RunEvent } from '../model/stream-event.ts'
 import type { ProviderName } from '../model/thread.ts'
 
 /** What a server of this kind can do, so that nobody above the adapter asks for its name. */
@@ -24,6 +25,11 @@ export type CallOptions = {
   signal: AbortSignal
   /** Deadline of one request in milliseconds (following a run may take as long as the run does). */
   timeoutMs: number
+  /**
+   * Told what a run says, as it comes; never asked for anything, and never throws. What a run has said
+   * that is followed by looking at it, only its end shows.
+   */
+  onEvent?: (event: RunEvent) => void
 }
 
 /** Parameters of a run in the provider's own names, without the message and without what inturn owns. */

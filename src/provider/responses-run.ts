@@ -10,6 +10,7 @@ import { poll, pollAfterMs, unlessMissing } from './poll.ts'
 import type { CallOptions } from './provider.ts'
 import { ProviderError } from './provider-error.ts'
 import { openCallsAmong } from './responses-calls.ts'
+import { tellResponseEvent } from './responses-events.ts'
 import { eventsOf, readToEnd, streamRun } from './run-stream.ts'
 
 export type Follow = CallOptions & { pollMs?: number; settleMs: number }
@@ -25,6 +26,7 @@ export function startResponse(
   let lastEvent = 0
   const endOf = (event: ResponseStreamEvent) => {
     lastEvent = event.sequence_number
+    tellResponseEvent(event, options.onEvent)
     return 'response' in event && isOver(event.response) ? toRun(event.response) : undefined
   }
   return streamRun<ResponseStreamEvent>(

@@ -42,6 +42,7 @@ export async function streamRun<Event>(
     void events.return(undefined)
     throw error
   }
+  options.onEvent?.({ type: 'run_started', run_id: first.runId })
   const end = endOf(first.event) ?? (await readToEnd(events, endOf))
   return end ?? follow(first.runId).catch(rethrowStarted)
 }

@@ -3,6 +3,7 @@ import type { KindInLine } from '../model/operation.ts'
 import type { Cancellation, Outcome } from '../model/outcome.ts'
 import type { RetryPolicy } from '../model/retry.ts'
 import type { ProviderName } from '../model/thread.ts'
+import { jsonbText } from './jsonb-text.ts'
 
 /** What a dispatcher was about to send when it wrote this down; of unknown outcome until progress says more. */
 export type Intent = {
@@ -184,15 +185,3 @@ function outcomesById(settlements: readonly Settlement[]): string {
 
 /** A provider may ask for any pause. */
 const longestPauseMs = 7 * 24 * 3_600_000
-
-/**
- * JSON that `jsonb` takes: it knows neither U+0000 nor half a surrogate pair, and refusing one answer
- * that holds them would hold up every other outcome of its round.
- */
-function jsonbText(value: unknown): string {
-  const json = JSON.stringify(value)
-  if (!/\\u(0000|d[89a-f])/.test(json)) return json
-  return JSON.stringify(value, (_key, part) =>
-    typeof part === 'string' ? part.toWellFormed().replaceAll('\0', '\ufffd') : part,
-  )
-}

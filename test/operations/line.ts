@@ -4,6 +4,7 @@ import { onTestFinished } from 'vitest'
 import { Dispatcher } from '../../src/dispatcher/dispatcher.ts'
 import { createExecutor } from '../../src/dispatcher/executor.ts'
 import { Lanes } from '../../src/dispatcher/lanes.ts'
+import { StreamWriter } from '../../src/dispatcher/stream-writer.ts'
 import { type Emulator, type EmulatorOptions, startEmulator } from '../../src/emulator/index.ts'
 import { laneKey } from '../../src/model/lane.ts'
 import type { OperationKind } from '../../src/model/operation.ts'
@@ -39,6 +40,10 @@ export type LineOptions = {
   /** Default: both. */
   providers?: readonly ProviderName[]
   logContent?: boolean
+  /** Default false: nothing is written down of what runs say. */
+  streams?: boolean
+  /** In milliseconds; default an hour. */
+  streamRetentionMs?: number
 }
 
 /** The least that says who is to answer, on both providers once the assistant has a row. */
@@ -107,6 +112,7 @@ export class Line {
         holdUnknown: options.holdUnknown ?? [],
         retry: { max_attempts: maxAttempts, base_ms: 10, max_ms: 50 },
         lanes,
+        streams: options.streams ? new StreamWriter({ pool, log }) : undefined,
         log,
         logContent,
       }),
@@ -118,6 +124,7 @@ export class Line {
       graceMs: 4_000,
       leaseMs: 5_000,
       sweepMs: 50,
+      streamRetentionMs: options.streamRetentionMs,
       shutdownMs: 200,
       log,
     })
