@@ -6,6 +6,7 @@ import { busyStrategies, operationKinds } from '../model/operation.ts'
 import { withDatabase } from './database.ts'
 import { wholeNumber } from './emulator.ts'
 import { UsageError } from './failure.ts'
+import { printStream } from './stream.ts'
 
 export function enqueueCommand(program: Command): void {
   program
@@ -28,11 +29,12 @@ export function enqueueCommand(program: Command): void {
     .option('--debounce-ms <ms>', 'start when nothing else came for so long', wholeNumber)
     .option('--debounce-max-ms <ms>', 'longest wait for that', wholeNumber)
     .option('--wait', 'wait for the end and print the answer')
+    .option('--stream', 'print the answer while it comes')
     .option('--timeout-ms <ms>', 'longest wait', wholeNumber, 600_000)
     .option('--json', 'print JSON: the id, and with --wait the result')
     .addHelpText('after', examples)
     .action(async (thread, operation, given, options, command: Command) => {
-      const { wait, timeoutMs, json } = options
+      const { wait, stream, timeoutMs, json } = options
       // The setting has the same name, so config.ts checks what is in it.
       const retry = options.retry && parse(options.retry, '--retry', '{"max_attempts": 3}')
       const data = { ...(await parseData(given)), ...shorthands(options) }
@@ -41,6 +43,7 @@ export function enqueueCommand(program: Command): void {
       await withDatabase(command, async ({ pool, config: { schema } }) => {
         await using inturn = new Inturn({ pool, schema })
         const handle = await inturn.enqueue(row)
+        if (stream) return await printStream(handle, { json, timeoutMs })
         const result = wait ? await handle.result({ timeoutMs }) : undefined
         const text = result?.text ?? `operation ${handle.id} ${wait ? 'completed' : 'is in line'}`
         console.log(json ? JSON.stringify({ id: handle.id, ...(result && { result }) }) : text)

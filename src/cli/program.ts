@@ -15,6 +15,7 @@ import { resumeCommand } from './resume.ts'
 import { retryCommand } from './retry.ts'
 import { settingOption } from './setting-option.ts'
 import { statusCommand } from './status.ts'
+import { streamCommand } from './stream.ts'
 
 /** At the same distance from src/cli as from dist/cli. */
 const packageFile = new URL('../../package.json', import.meta.url)
@@ -55,6 +56,7 @@ function createProgram(): Command {
   program.commandsGroup('To use it:')
   enqueueCommand(program)
   cancelCommand(program)
+  streamCommand(program)
   statusCommand(program)
   retryCommand(program)
   resumeCommand(program)

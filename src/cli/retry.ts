@@ -27,6 +27,7 @@ export function retryCommand(program: Command): void {
     )
 }
 
+/** The number of an operation, as an argument. */
 export function operationId(text: string): number {
   if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError('Write the number of an operation.')
   return Number(text)
