@@ -80,6 +80,16 @@ create table operation_events (
   constraint operation_events_pkey PRIMARY KEY (thread_id, operation_id, id)
 );
 
+create table operation_stream (
+  operation_id bigint not null,
+  first_seq bigint not null,
+  last_seq bigint not null,
+  events jsonb not null,
+  at timestamp(6) with time zone default clock_timestamp() not null,
+  constraint operation_stream_pkey PRIMARY KEY (operation_id, first_seq)
+) with (autovacuum_vacuum_scale_factor=0.05);
+CREATE INDEX streams_by_age ON public.operation_stream USING btree (at) WHERE (first_seq = 1);
+
 create table operation_waiters (
   operation_id bigint not null,
   waiter text not null,
@@ -172,6 +182,40 @@ create table user_runs (
   constraint user_runs_pkey PRIMARY KEY (operation_id)
 );
 CREATE INDEX runs_of_a_user ON public.user_runs USING btree (user_id);
+
+CREATE OR REPLACE FUNCTION public.append_to_streams(p_dispatchers text[], p_ids bigint[], p_attempts integer[], p_events jsonb[])
+ RETURNS TABLE(id bigint, written boolean)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_material TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '100ms'
+AS $function$
+begin
+  -- It need not survive a crash of the server by itself: the commit that settles the operation comes later.
+  perform set_config('synchronous_commit', 'off', true);
+  return query
+  with piece as (
+    select o.id, p.events,
+           coalesce((select s.last_seq from operation_stream s
+                      where s.operation_id = o.id order by s.first_seq desc limit 1), 0) as said
+      from unnest(p_dispatchers, p_ids, p_attempts, p_events) as p (dispatcher, id, attempts, events)
+      join thread_operations o on o.id = p.id and o.claimed_by = p.dispatcher and o.attempts = p.attempts
+  ), appended as (
+    insert into operation_stream (operation_id, first_seq, last_seq, events)
+    select piece.id, piece.said + 1, piece.said + jsonb_array_length(piece.events), piece.events from piece
+        on conflict do nothing
+    returning operation_id
+  )
+  select piece.id, appended.operation_id is not null
+    from piece left join appended on appended.operation_id = piece.id;
+end $function$;
 
 CREATE OR REPLACE FUNCTION public.cancel_rest(p_threads text[])
  RETURNS void
@@ -357,6 +401,33 @@ AS $function$
        where threads.provider is null
 $function$;
 
+CREATE OR REPLACE FUNCTION public.delete_old_streams(p_retention_ms bigint, p_limit integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '100ms'
+AS $function$
+declare
+  v_before timestamptz := clock_timestamp() - p_retention_ms * interval '1 millisecond';
+  v_old bigint[];
+begin
+  v_old := array(
+    select s.operation_id from operation_stream s
+     where s.first_seq = 1 and s.at < v_before
+       and not exists (select from thread_operations o
+                        where o.id = s.operation_id and coalesce(o.finished_at, 'infinity') >= v_before)
+     order by s.at limit p_limit for update skip locked);
+  delete from operation_stream s where s.operation_id = any (v_old);
+  return cardinality(v_old);
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.dispatcher_lock_key(p_dispatcher text)
  RETURNS bigint
  LANGUAGE sql
@@ -433,6 +504,18 @@ begin
   return true;
 exception when lock_not_available or deadlock_detected then
   return false;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.forget_streams()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
+AS $function$
+begin
+  delete from operation_stream s using old_rows o where s.operation_id = o.id;
+  return null;
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.forgive_lanes(p_provider text, p_key text, p_model text, p_since timestamp with time zone)
@@ -1859,6 +1942,8 @@ end $function$;
 CREATE TRIGGER tell_lane_change AFTER INSERT OR DELETE OR UPDATE ON public.lanes FOR EACH ROW EXECUTE FUNCTION tell_lane_change();
 
 CREATE TRIGGER refuse_rewriting_history BEFORE DELETE OR UPDATE OR TRUNCATE ON public.operation_events FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewriting_history();
+
+CREATE TRIGGER forget_streams AFTER DELETE ON public.thread_operations REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION forget_streams();
 
 CREATE TRIGGER guard_operation BEFORE UPDATE ON public.thread_operations FOR EACH ROW EXECUTE FUNCTION guard_operation();
 
