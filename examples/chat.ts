@@ -71,7 +71,7 @@ async function print(handle: OperationHandle): Promise<void> {
 
 /** The stop button: whatever is being answered now. */
 async function stop(): Promise<void> {
-  const { outcome } = await (await thread.enqueue('cancel_run', {})).result()
+  const { outcome } = await (await thread.cancel()).result()
   if (outcome === 'nothing_to_do') console.log('[there is nothing to stop]')
 }
 

@@ -41,6 +41,11 @@ export class OperationStream {
     for (const event of earlier ?? []) this.#note(event)
   }
 
+  /** All text so far of the latest run; null: it has none. */
+  get text(): string | null {
+    return this.#run?.text || null
+  }
+
   /** Takes in what a run says while it goes on. */
   said(event: RunEvent): void {
     switch (event.type) {

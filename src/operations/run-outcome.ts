@@ -28,8 +28,10 @@ export async function runOutcome(
   if (run.status === 'requires_action') await abandonRun(context, threadId, run)
   const { message_id, abandoned } = journal.progress
   const isAbandoned = abandoned?.run_id === run.id
-  const { id, model, incomplete_reason, text, usage } = run
+  const { id, model, incomplete_reason, usage } = run
   const status = isAbandoned ? 'requires_action' : run.status
+  // Of a cancelled response the provider keeps nothing.
+  const text = run.text ?? (run.status === 'cancelled' ? context.stream.text : null)
   const result: OperationResult = {
     provider_thread_id: threadId,
     ...(message_id !== undefined && { message_id }),

@@ -177,6 +177,7 @@ describe('every stream ends', () => {
       expect(story(events)).toEqual(['run_started', 'text', 'run_ended', 'ended'])
       expect(textOf(events)).toMatch(/^It began quietly/)
       expect(events.slice(-2)).toMatchObject([{ status: 'cancelled' }, { status: 'cancelled' }])
+      expect((await line.row(id)).result.text).toBe(textOf(events))
     },
   )
 
