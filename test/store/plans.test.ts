@@ -2,6 +2,7 @@ import type pg from 'pg'
 import { describe, expect } from 'vitest'
 import { takeCancellations } from '../../src/store/cancellations.ts'
 import { noteProgress } from '../../src/store/release.ts'
+import { appendToStreams, deleteOldStreams } from '../../src/store/streams.ts'
 import { explain, type Work, workOf } from '../support/explained.ts'
 import { completed, HandDriven, retryIn } from '../support/hand-driven.ts'
 import { asLine } from '../support/line.ts'
@@ -18,6 +19,8 @@ const most = {
   'give back': 400,
   'note progress': 60,
   'take cancellations': 400,
+  'append to streams': 150,
+  'delete old streams': 150,
 }
 
 /** The statements of a dispatcher's life, five operations or a hundred threads at a time. */
@@ -42,6 +45,20 @@ async function expectFewPages(
   const onClient = client as unknown as pg.Pool
   const first = claimed[0] as (typeof claimed)[number]
   await measure('note progress', () => noteProgress(onClient, d.id, first, null, {}))
+  const said = claimed.map(({ id, attempts }) => ({ id, attempts }))
+  for (let times = 0; times < 3; times++) {
+    await measure('append to streams', () =>
+      appendToStreams(
+        onClient,
+        said.map(({ id, attempts }) => ({
+          dispatcherId: d.id,
+          operationId: id,
+          attempts,
+          events: [{ type: 'text', delta: 'Hi' }],
+        })),
+      ),
+    )
+  }
   await pool.query(
     `insert into thread_operations (thread_id, operation) select unnest($1::text[]), 'cancel_run'`,
     [[...claimed.map(({ thread_id }) => thread_id), 'nobody']],
@@ -50,6 +67,8 @@ async function expectFewPages(
   expect(wanted.size).toBe(5)
   const next = await measure('round', () => d.settle(claimed, completed, { free: 5, floors }))
   expect(next.claimed).toHaveLength(5)
+  const deleted = await measure('delete old streams', () => deleteOldStreams(onClient, 0, 10))
+  expect(deleted).toBe(5)
   await measure('retry', () => d.settle(next.claimed.slice(0, 2), retryIn(60_000)))
   await measure('give back', () =>
     client.query('select give_back_operations($1, $2, $3)', [
