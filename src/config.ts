@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { ConfigError } from './errors.ts'
 import { nearest } from './model/nearest.ts'
-import { operationKinds } from './model/operation.ts'
+import { kindsInLine } from './model/operation.ts'
 import { defaultSchema } from './model/schema-name.ts'
 import { type ProviderName, providerNames } from './model/thread.ts'
 import {
@@ -51,7 +51,7 @@ const settings = {
   foreignRunMs: integer(0, 86_400_000)
     .default(900_000)
     .describe('longest wait for a run that somebody else has started'),
-  holdUnknown: listOf(operationKinds)
+  holdUnknown: listOf(kindsInLine)
     .default([])
     .describe('operations that wait for an operator where a call stays unknown'),
   maxAttempts: integer(1, 1000).default(5).describe('attempts before an operation fails'),

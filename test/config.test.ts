@@ -159,7 +159,7 @@ test('the operations that are held where a call stays unknown are a list of thei
   expect(held('')).toEqual([])
   for (const wrong of ['add_messages', 'add_message,,create_run', 'all'])
     expect(problemsOf(() => held(wrong))).toEqual([
-      'INTURN_HOLD_UNKNOWN: write one or more of create_thread, add_message, create_run, add_message_and_run, update_thread, separated by commas',
+      'INTURN_HOLD_UNKNOWN: write one or more of create_thread, add_message, create_run, add_message_and_run, update_thread, hold, separated by commas',
     ])
 })
 

@@ -11,18 +11,16 @@
  * retry_operation alone sends what failed or was cancelled back to pending.
  */
 
-/** What an operation asks for. One file each in `src/operations/`. */
-export const operationKinds = [
+/** What an operation that stands in the line asks for. One file each in `src/operations/`. */
+export const kindsInLine = [
   'create_thread',
   'add_message',
   'create_run',
   'add_message_and_run',
   'update_thread',
   'hold',
-  'submit_tool_outputs',
-  'cancel_run',
 ] as const
-export type OperationKind = (typeof operationKinds)[number]
+export type KindInLine = (typeof kindsInLine)[number]
 
 /**
  * Those that act on the operation which is being served when they are inserted. They do not stand in
@@ -30,7 +28,9 @@ export type OperationKind = (typeof operationKinds)[number]
  */
 export const kindsBesideTheLine = ['submit_tool_outputs', 'cancel_run'] as const
 export type KindBesideTheLine = (typeof kindsBesideTheLine)[number]
-export type KindInLine = Exclude<OperationKind, KindBesideTheLine>
+
+export const operationKinds = [...kindsInLine, ...kindsBesideTheLine] as const
+export type OperationKind = (typeof operationKinds)[number]
 
 export const operationStatuses = [
   /** Joins the tail of its line when its time has come (`scheduled_at`), and is in nobody's way before. */
