@@ -2,6 +2,7 @@ export {
   IdempotencyConflictError,
   OperationCancelledError,
   OperationFailedError,
+  OperationSupersededError,
   RefusedError,
   ResultTimeoutError,
 } from './client/errors.ts'
@@ -15,7 +16,7 @@ export type { MigrateResult } from './db/migrate.ts'
 export type { CallerTransaction, PrismaTransaction } from './db/query.ts'
 export { InturnError } from './errors.ts'
 export type { MessageInput } from './model/message.ts'
-export type { OperationKind, OperationStatus } from './model/operation.ts'
+export type { BusyStrategy, OperationKind, OperationStatus } from './model/operation.ts'
 export type { CancelOutcome, Failure, OperationResult } from './model/outcome.ts'
 export type { RetryLimits, RetryPolicy } from './model/retry.ts'
 export type { RunStatus, Usage } from './model/run.ts'
@@ -24,4 +25,5 @@ export type { ProviderName } from './model/thread.ts'
 export type { OperationData } from './operations/data/index.ts'
 export type { RunParameters } from './operations/data/run-parameters.ts'
 export type { Resumed } from './store/resume-thread.ts'
+export type { ThreadSettings } from './store/thread-settings.ts'
 export type { OperationRecord, ThreadState, TimelineEntry } from './store/thread-views.ts'

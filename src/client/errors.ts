@@ -32,6 +32,8 @@ export class OperationFailedError extends InturnError {
   readonly requestId: string | undefined
   /** What is known of a run that failed; null when there was none. */
   readonly result: OperationResult | null
+  /** Code `thread_busy`: the operation that was in its way. */
+  readonly busyWith: number | undefined
 
   constructor(operationId: number, failure: Failure | null, result: OperationResult | null) {
     super(
@@ -42,6 +44,7 @@ export class OperationFailedError extends InturnError {
     this.providerStatus = failure?.provider_status
     this.requestId = failure?.request_id
     this.result = result
+    this.busyWith = failure?.code === 'thread_busy' ? failure.operation_id : undefined
   }
 }
 
@@ -61,6 +64,17 @@ export class OperationCancelledError extends InturnError {
     )
     this.operationId = operationId
     this.result = result
+  }
+}
+
+/** Another operation came after it, and supersedes those who wait (`latest`). Code `superseded`. */
+export class OperationSupersededError extends OperationCancelledError {
+  /** The operation that came after it. */
+  readonly supersededBy: number
+
+  constructor(operationId: number, failure: Failure, supersededBy: number) {
+    super(operationId, failure, null)
+    this.supersededBy = supersededBy
   }
 }
 

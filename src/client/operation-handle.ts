@@ -4,11 +4,12 @@ import { isFinal, type OperationKind, type OperationStatus } from '../model/oper
 import type { OperationResult } from '../model/outcome.ts'
 import type { StreamEvent } from '../model/stream-event.ts'
 import { enqueueRows } from '../store/enqueue-rows.ts'
-import { describeStanding, readStates, withdraw } from '../store/operations.ts'
+import { describeStanding, type OperationState, readStates, withdraw } from '../store/operations.ts'
 import { retryOperation } from '../store/retry-operation.ts'
 import {
   OperationCancelledError,
   OperationFailedError,
+  OperationSupersededError,
   operationNotFound,
   ResultTimeoutError,
 } from './errors.ts'
@@ -56,9 +57,11 @@ export class OperationHandle<Kind extends OperationKind = OperationKind> {
 
   /**
    * Waits until the operation is final and gives its result. Call it after the transaction that
-   * inserted the operation has committed.
+   * inserted the operation has committed. One that was merged gives the result of the operation that
+   * took its message along: it was answered there.
    *
-   * Throws OperationFailedError, OperationCancelledError, ResultTimeoutError, the signal's reason, and
+   * Throws OperationFailedError, OperationCancelledError (OperationSupersededError where a later one
+   * has superseded it), ResultTimeoutError, the signal's reason, and
    * `operation_not_found`, `client_closed`, or the driver's error when the database was away for 30 s.
    *
    * @example
@@ -66,7 +69,14 @@ export class OperationHandle<Kind extends OperationKind = OperationKind> {
    */
   async result({ timeoutMs, signal }: ResultOptions = {}): Promise<ResultOf<Kind>> {
     signal?.throwIfAborted()
-    const { settled, leave } = this.#context.watch.watch(this.id)
+    const { watch } = this.#context
+    let { id } = this
+    let watched = watch.watch(id)
+    const left = new AbortController()
+    const leave = (reason: unknown) => {
+      left.abort(reason)
+      watched.leave(reason)
+    }
     const onAbort = () => leave(signal?.reason)
     const late = Symbol('late')
     const timer =
@@ -75,13 +85,18 @@ export class OperationHandle<Kind extends OperationKind = OperationKind> {
         : undefined
     signal?.addEventListener('abort', onAbort)
     try {
-      const { status, result, error } = await settled
-      if (status === 'failed') throw new OperationFailedError(this.id, error, result)
-      if (status === 'cancelled') throw new OperationCancelledError(this.id, error, result)
-      return (result ?? {}) as ResultOf<Kind>
+      let end = await watched.settled
+      for (let into = mergedInto(end); into !== null; into = mergedInto(end)) {
+        left.signal.throwIfAborted()
+        id = into
+        watched = watch.watch(id)
+        end = await watched.settled
+      }
+      if (end.status === 'completed') return (end.result ?? {}) as ResultOf<Kind>
+      throw endedBadly(end)
     } catch (error) {
       if (error !== late) throw error
-      throw new ResultTimeoutError(this.id, timeoutMs ?? 0, await this.#standing())
+      throw new ResultTimeoutError(id, timeoutMs ?? 0, await this.#standing(id))
     } finally {
       clearTimeout(timer)
       signal?.removeEventListener('abort', onAbort)
@@ -135,13 +150,24 @@ export class OperationHandle<Kind extends OperationKind = OperationKind> {
   }
 
   /** For a message only, so it may not make anybody wait much longer. */
-  async #standing(): Promise<string> {
+  async #standing(id: number): Promise<string> {
     const { database } = this.#context
     const unknown = 'not known how far it is, because the database does not answer'
     const patience = new AbortController()
     return Promise.race([
-      describeStanding(database, this.id, this.threadId).catch(() => unknown),
+      describeStanding(database, id, this.threadId).catch(() => unknown),
       sleep(1_000, unknown, { signal: patience.signal }),
     ]).finally(() => patience.abort())
   }
+}
+
+/** The operation that took the message of this one along. */
+const mergedInto = ({ error }: OperationState): number | null =>
+  error?.code === 'merged' ? (error.operation_id ?? null) : null
+
+function endedBadly({ id, status, error, result }: OperationState): InturnError {
+  if (status === 'failed') return new OperationFailedError(id, error, result)
+  return error?.code === 'superseded' && error.operation_id !== undefined
+    ? new OperationSupersededError(id, error, error.operation_id)
+    : new OperationCancelledError(id, error, result)
 }

@@ -3,6 +3,7 @@ import type { OperationKind } from '../model/operation.ts'
 import type { OperationData } from '../operations/data/index.ts'
 import type { RunParameters } from '../operations/data/run-parameters.ts'
 import { type Resumed, resumeThread } from '../store/resume-thread.ts'
+import { saveThreadSettings, type ThreadSettings } from '../store/thread-settings.ts'
 import {
   type OperationRecord,
   readThreadOperations,
@@ -67,6 +68,17 @@ export class ThreadHandle {
     options?: JoinOptions & EnqueueOptions,
   ): Promise<OperationHandle<'add_message_and_run'>> {
     return this.enqueue('add_message_and_run', { ...parameters, message }, options)
+  }
+
+  /**
+   * Says how the thread treats its operations, before the first one or at any time; what is left out
+   * stays as it is. Throws RefusedError, whose code says what may be written.
+   *
+   * @example
+   * await inturn.thread('user:42').configure({ ifBusy: 'interrupt+merge', debounceMs: 800 })
+   */
+  configure(settings: ThreadSettings): Promise<void> {
+    return saveThreadSettings(this.#database, this.id, settings)
   }
 
   /**

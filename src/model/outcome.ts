@@ -36,6 +36,8 @@ export type OperationResult = {
   provider_thread_id?: string
   /** The message that was added; on `responses` one that travelled with its run is not told. */
   message_id?: string
+  /** Operations whose messages the run answers as well, in their order. */
+  merged?: number[]
   /** `id` is null where the provider's reply that named the run was lost. */
   run?: Pick<Run | NamelessRun, 'id' | 'status' | 'model' | 'incomplete_reason'>
   /** All that the assistant wrote in the run; null when it wrote nothing. */

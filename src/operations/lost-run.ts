@@ -4,7 +4,7 @@ import type { Intent, Progress } from '../store/claim.ts'
 import { type OperationContext, tagOf } from './context.ts'
 import { followRun, whenLetGo } from './follow-run.ts'
 import { othersWereServed } from './provider-thread.ts'
-import { type RunWish, requestOf } from './run-request.ts'
+import { bringsMessages, type RunWish, requestOf } from './run-request.ts'
 import { ageOf, mayResend } from './unknown-outcome.ts'
 import { Held, NotYet, pauseAfter } from './waiting.ts'
 
@@ -53,7 +53,7 @@ async function findByAnswer(
 ): Promise<NamelessRun | null> {
   const { provider, journal, call } = context
   // An answer that follows no message of ours may be that of others, who were served since.
-  const isOurs = request.message !== undefined || !othersWereServed(context.operation, journal)
+  const isOurs = bringsMessages(request) || !othersWereServed(context.operation, journal)
   if (lost.sent_back && !isOurs) {
     await journal.note({})
     return null
@@ -71,7 +71,7 @@ async function findByAnswer(
   }
   if (trace.found === 'run') {
     const { after } = intent
-    const answered = { after, message: request.message !== undefined }
+    const answered = { after, message: bringsMessages(request) }
     await journal.note({ answered, ...(trace.messageId && { message_id: trace.messageId }) })
     return trace.run
   }
@@ -84,10 +84,10 @@ async function findByAnswer(
 async function findAgain(
   { provider, call }: OperationContext,
   threadId: string,
-  { message, parameters }: RunWish,
+  wish: RunWish,
   answered: NonNullable<Progress['answered']>,
 ): Promise<NamelessRun | null> {
-  const request = answered.message ? { message, parameters } : { parameters }
+  const request = answered.message ? wish : { parameters: wish.parameters }
   const trace = await provider.findAnswer(threadId, answered.after, request, call)
   return trace.found === 'run' ? trace.run : null
 }

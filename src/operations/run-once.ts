@@ -9,7 +9,7 @@ import { awaitForeignRun, isHeldByRun, metForeignRun } from './foreign-run.ts'
 import { isoTime } from './journal.ts'
 import { findLostRun } from './lost-run.ts'
 import { itemBefore } from './provider-thread.ts'
-import { type RunWish, requestOf } from './run-request.ts'
+import { bringsMessages, type RunWish, requestOf } from './run-request.ts'
 import { withinTime } from './time-limit.ts'
 import { isWedged, repair } from './wedged-conversation.ts'
 
@@ -53,7 +53,7 @@ async function startRun(
   const request = requestOf(context, wish)
   const known = await itemBefore(context, threadId)
   // What a run without input writes is known by its place alone, and others may have written since.
-  const isKnownByPlace = !provider.profile.tags && request.message === undefined
+  const isKnownByPlace = !provider.profile.tags && !bringsMessages(request)
   const after =
     isKnownByPlace && operation.attempts > 1
       ? await provider.lastItem(threadId, known, call)
@@ -132,14 +132,14 @@ async function findLateEnd(
   return run
 }
 
-/** Notes the message, where a run of an earlier attempt has brought it into the thread already. */
+/** Notes the messages by the last of them, where a run of an earlier attempt has brought them into the thread already. */
 async function findPlaced(
   context: OperationContext,
   threadId: string,
   wish: RunWish,
 ): Promise<void> {
   const { provider, journal, call } = context
-  const { message } = requestOf(context, wish)
+  const message = requestOf(context, wish).messages?.at(-1)
   const { failed_run_ids = [], after = null } = journal.progress
   if (message === undefined || failed_run_ids.length === 0) return
   const found = await provider.findMessage(threadId, message, tagOf(context), after, call)

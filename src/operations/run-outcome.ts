@@ -22,7 +22,7 @@ export async function runOutcome(
   threadId: string,
   run: Run | NamelessRun,
 ): Promise<Outcome> {
-  const { journal } = context
+  const { operation, journal } = context
   const cancellation = cancellationOf(context, journal)
   context.stream.ended(run)
   if (run.status === 'requires_action') await abandonRun(context, threadId, run)
@@ -35,6 +35,7 @@ export async function runOutcome(
   const result: OperationResult = {
     provider_thread_id: threadId,
     ...(message_id !== undefined && { message_id }),
+    ...(operation.merges && { merged: operation.merges }),
     run: { id, status, model, incomplete_reason },
     text,
     usage,

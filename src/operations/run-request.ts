@@ -1,18 +1,13 @@
-import type { MessageInput } from '../model/message.ts'
-import type { RunParameters, RunRequest } from '../provider/provider.ts'
+import type { RunRequest } from '../provider/provider.ts'
 import type { OperationContext } from './context.ts'
 
-export type RunWish = {
-  /** Travels with the run, where the provider takes it along. */
-  message?: MessageInput
-  parameters: RunParameters
+/** What the operation asks for; its messages travel with the run, where the provider takes them along. */
+export type RunWish = RunRequest
+
+/** What is asked of the provider: messages that stand in the thread already are left out. */
+export function requestOf({ journal }: OperationContext, wish: RunWish): RunRequest {
+  const areThere = journal.progress.message_id !== undefined
+  return areThere ? { parameters: wish.parameters } : wish
 }
 
-/** What is asked of the provider: a message that stands in the thread already is left out. */
-export function requestOf(
-  { journal }: OperationContext,
-  { message, parameters }: RunWish,
-): RunRequest {
-  const isThere = journal.progress.message_id !== undefined
-  return message === undefined || isThere ? { parameters } : { message, parameters }
-}
+export const bringsMessages = ({ messages = [] }: RunRequest): boolean => messages.length > 0

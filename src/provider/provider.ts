@@ -36,8 +36,8 @@ export type CallOptions = {
 export type RunParameters = Record<string, unknown>
 
 export type RunRequest = {
-  /** Sent along with the run where `profile.runCarriesMessage`; never set otherwise. */
-  message?: MessageInput
+  /** Sent along with the run where `profile.runCarriesMessage`, in this order; never set otherwise. */
+  messages?: readonly MessageInput[]
   parameters: RunParameters
 }
 
@@ -46,9 +46,9 @@ export type RunGlance = { isOver: boolean; tag: string | null }
 
 /** What a thread shows of a run whose id was lost. */
 export type Trace =
-  /** Its answer; `messageId` is the message that it brought along, where there was one. */
+  /** Its answer; `messageId` is the first of the messages that it brought along, where there were any. */
   | { found: 'run'; run: NamelessRun; messageId: string | null }
-  /** Its message, without an answer. */
+  /** Its messages, without an answer. */
   | { found: 'message'; messageId: string }
   /** Somebody else has written as well, and nothing tells whose is whose. */
   | { found: 'ambiguous' }

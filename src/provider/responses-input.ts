@@ -12,10 +12,10 @@ export function toItem(message: MessageInput): ResponseInputItem {
   return { type: 'message', role, content } as ResponseInputItem
 }
 
-/** All input of a run: its message first, then what the caller gives as `input`. */
-export function toInput(message: MessageInput | undefined, input: unknown): ResponseInputItem[] {
+/** All input of a run: its messages first, then what the caller gives as `input`. */
+export function toInput(messages: readonly MessageInput[], input: unknown): ResponseInputItem[] {
   const items = typeof input === 'string' ? [toItem(input)] : ((input ?? []) as ResponseInputItem[])
-  return message === undefined ? items : [toItem(message), ...items]
+  return [...messages.map(toItem), ...items]
 }
 
 /** Whether an item is this message. Items carry no mark of ours. */

@@ -73,9 +73,9 @@ export function responsesProvider(settings: ProviderSettings): Provider {
         return null
       }),
 
-    startRun: async (threadId, { message, parameters }, tag, onStarted, options) => {
+    startRun: async (threadId, { messages = [], parameters }, tag, onStarted, options) => {
       const body = runBody('responses', parameters, tag)
-      const input = toInput(message, body.input)
+      const input = toInput(messages, body.input)
       return startResponse(
         client,
         { ...body, conversation: threadId, input } as ResponseCreateParamsBase,
@@ -86,10 +86,10 @@ export function responsesProvider(settings: ProviderSettings): Provider {
 
     findRun: async () => null,
 
-    findAnswer: (threadId, after, { message, parameters }, options) =>
+    findAnswer: (threadId, after, { messages = [], parameters }, options) =>
       call(options, () => {
         const { input } = runBody('responses', parameters, '')
-        return findAnswer(client, threadId, after, toInput(message, input), options)
+        return findAnswer(client, threadId, after, toInput(messages, input), options)
       }),
 
     isBusy: (threadId, parameters, options) =>

@@ -26,6 +26,8 @@ export type Intent = {
 export type Progress = {
   provider_thread_id?: string
   message_id?: string
+  /** Messages of the operations merged into it that were added one by one, in their order. */
+  merged_message_ids?: string[]
   /** The latest run; it is over for good when it is among the failed ones. */
   run_id?: string
   /** When that run began, by the database's clock (ISO 8601), as do all times here. */

@@ -35,10 +35,14 @@ describe('a message as a conversation item', () => {
 describe('the input of a run', () => {
   it('is its message first, then what the caller adds', () => {
     const output = { type: 'function_call_output', call_id: 'call_1', output: '1' }
-    expect(toInput('Hi', [output])).toEqual([toItem('Hi'), output])
-    expect(toInput('Hi', 'And?')).toEqual([toItem('Hi'), toItem('And?')])
-    expect(toInput(undefined, [output])).toEqual([output])
-    expect(toInput(undefined, undefined)).toEqual([])
+    expect(toInput(['Hi'], [output])).toEqual([toItem('Hi'), output])
+    expect(toInput(['Hi', 'Hello'], 'And?')).toEqual([
+      toItem('Hi'),
+      toItem('Hello'),
+      toItem('And?'),
+    ])
+    expect(toInput([], [output])).toEqual([output])
+    expect(toInput([], undefined)).toEqual([])
   })
 })
 

@@ -74,7 +74,13 @@ export function useProvider(name: ProviderName) {
       const call = { signal, timeoutMs }
       const { provider } = at
       if (provider.profile.runCarriesMessage)
-        return provider.startRun(threadId, { ...request, message }, tag, onStarted, call)
+        return provider.startRun(
+          threadId,
+          { ...request, messages: [message] },
+          tag,
+          onStarted,
+          call,
+        )
       await provider.addMessage(threadId, message, tag, options)
       return provider.startRun(threadId, request, tag, onStarted, call)
     },

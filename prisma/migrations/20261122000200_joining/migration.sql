@@ -101,6 +101,7 @@ declare
   v_closed boolean;
   v_busy boolean;
   v_halts boolean;
+  v_has_wishes boolean;
   v_somebody_sleeps boolean;
 begin
   if new.thread_id is null or new.thread_id !~ '\S' or length(new.thread_id) > 255
@@ -126,10 +127,11 @@ begin
   -- Whatever clock the client has, the database's counts.
   select nextval('thread_operations_id_seq'), currval('thread_operations_id_seq'), 'pending',
          session_actor(), clock_timestamp(), t.provider, t.closed_at is not null, t.on_failure is not distinct from 'halt',
+         t.if_busy <> 'enqueue' or t.debounce_ms is not null or num_nonnulls(new.if_busy, new.debounce_ms) > 0,
          (select o.place from thread_operations o
            where o.thread_id = new.thread_id and o.place is not null order by o.place limit 1) is not null,
          exists (select from dispatchers d where d.asleep)
-    into new.id, new.place, new.status, new.created_by, new.created_at, v_thread_provider, v_closed, v_halts, v_busy,
+    into new.id, new.place, new.status, new.created_by, new.created_at, v_thread_provider, v_closed, v_halts, v_has_wishes, v_busy,
          v_somebody_sleeps
     from (values (new.thread_id)) as line (thread_id)
     left join threads t on t.id = line.thread_id;
@@ -143,6 +145,9 @@ begin
       message = format('thread %s is closed and takes no more operations', new.thread_id),
       hint = 'Use another thread_id, or ask whoever closed the thread (threads.closed_at) to open it again.';
   end if;
+  if v_has_wishes then
+    new := with_strategy(new);
+  end if;
   if new.scheduled_at > new.created_at then
     new.status := 'scheduled';
     new.place := null;
@@ -155,9 +160,14 @@ begin
     new.provider := provider_of(new.thread_id, new.operation, new.data, v_thread_provider);
     new.head_since := new.created_at;
     new.ready_at := new.created_at;
+    if new.debounce_ms is not null then
+      new.ready_at := new.created_at + least(new.debounce_ms, new.debounce_max_ms) * interval '1 millisecond';
+    end if;
     if v_somebody_sleeps then
       perform wake_dispatchers();
     end if;
+  elsif new.if_busy is not null then
+    new := refused_if_busy(new);
   end if;
   return new;
 end $$;

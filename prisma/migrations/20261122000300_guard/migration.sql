@@ -122,6 +122,13 @@ begin
       message = format('operation %s is %s and cannot be deleted', old.id, old.status),
       hint = 'Cancel it instead: UPDATE thread_operations SET status = ''cancelled'' WHERE id = ' || old.id || ';';
   end if;
+  if old.error ->> 'code' = 'merged' and exists (
+       select from thread_operations o where o.id = (old.error ->> 'operation_id')::bigint and o.finished_at is null) then
+    raise check_violation using
+      constraint = 'message_is_still_needed',
+      message = format('operation %s cannot be deleted: operation %s takes its message along and is not final', old.id, old.error ->> 'operation_id'),
+      hint = 'Delete it when that one is final.';
+  end if;
   return old;
 end $$;
 

@@ -118,7 +118,7 @@ begin
     end loop;
     if v_heads <> '{}' then
       perform create_missing_threads(v_heads, p_default_provider);
-      claimed := start_operations(p_dispatcher, v_heads, p_default_provider);
+      claimed := start_operations(p_dispatcher, arranged(v_heads), p_default_provider);
     end if;
   exception when unique_violation or deadlock_detected or lock_not_available then
     -- One of them met somebody else's transaction. One by one, so that only that one waits.
@@ -130,7 +130,7 @@ begin
         if exists (select from thread_operations o
                     where o.id = v_id and o.ready_at <= v_now for update skip locked) then
           perform create_missing_threads(array[v_id], p_default_provider);
-          claimed := claimed || start_operations(p_dispatcher, array[v_id], p_default_provider);
+          claimed := claimed || start_operations(p_dispatcher, arranged(array[v_id]), p_default_provider);
         end if;
       exception when unique_violation or deadlock_detected or lock_not_available then
         update thread_operations o set ready_at = clock_timestamp() + interval '250 milliseconds'

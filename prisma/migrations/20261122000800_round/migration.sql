@@ -69,7 +69,7 @@ begin
     if v_room > 0 and v_next.waiting <> '{}' then
       -- Nobody older waits, so the next of these lines start at once and need no mark.
       begin
-        v_started := start_operations(p_dispatcher, v_next.waiting[:v_room], p_default_provider);
+        v_started := start_operations(p_dispatcher, arranged(v_next.waiting[:v_room]), p_default_provider);
         v_claimed := v_claimed || v_started;
         if cardinality(v_started) = cardinality(v_next.waiting[:v_room]) then
           v_next.waiting := v_next.waiting[v_room + 1:];

@@ -31,7 +31,7 @@ begin
   end if;
   marked := mark_heads((next_in_line(v_threads)).waiting);
 
-  -- A mark in the future that no retry explains, or a row from the future: the clock was set back.
+  -- A mark in the future that no retry and no pause explains, or a row from the future: the clock was set back.
   with pulled_back as (
     update thread_operations o set ready_at = clock_timestamp()
      where o.id = any (array(
@@ -41,6 +41,8 @@ begin
                                where f.thread_id = line.thread_id and f.place is not null order by f.place limit 1)
                         from unnest(v_threads) as line (thread_id)))
                 and h.ready_at > clock_timestamp() + interval '1 second' and h.ready_at <> never()
+                and (h.debounce_ms is null or h.turn is not null
+                     or h.ready_at > clock_timestamp() + h.debounce_ms * interval '1 millisecond')
                 and (h.attempts = 0 or h.updated_at > clock_timestamp() + interval '1 second')
                 for update skip locked))
     returning 1

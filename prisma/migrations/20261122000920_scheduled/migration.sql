@@ -31,6 +31,10 @@ begin
   )
   update thread_operations o set status = 'pending', place = j.place
     from joining j where o.id = j.id and o.status = 'scheduled';
+  perform arrive_when_due(due.id) from (
+    select o.id from thread_operations o
+     where o.id = any (v_due) and o.status = 'pending' and o.if_busy in ('reject', 'interrupt', 'interrupt+merge')
+     order by o.place) as due;
   perform notify_waiters(v_due);
   v_threads := array(select distinct o.thread_id from thread_operations o where o.id = any (v_due));
   if mark_heads((next_in_line(v_threads)).waiting) = 0 then

@@ -102,6 +102,12 @@ begin
                   when v_old.ready_at = never() then format('It is held: SELECT resume_thread(%L) has it served now.', v_old.thread_id)
                   else 'It is in its line already, and is served in its turn.' end;
   end if;
+  if v_old.error ->> 'code' = 'merged' then
+    raise check_violation using
+      constraint = 'merged_operation_is_not_retried',
+      message = format('operation %s was merged: its message went along with operation %s', p_id, v_old.error ->> 'operation_id'),
+      hint = format('Send that one back instead: SELECT retry_operation(%s, %L);', v_old.error ->> 'operation_id', p_at);
+  end if;
   if exists (select from threads t where t.id = v_old.thread_id and t.closed_at is not null) then
     raise check_violation using
       constraint = 'thread_is_open',
@@ -121,6 +127,7 @@ begin
   end if;
   update thread_operations o
      set status = 'pending', place = retry_operation.place, turn = null, provider = '', head_since = null, ready_at = null,
+         if_busy = null, debounce_ms = null, debounce_max_ms = null, -- it stands where the operator has put it
          intent = o.intent || '{"sent_back": true}', failures = 0, started_at = null, finished_at = null, result = null, error = null,
          progress = jsonb_build_object('sent_back', v_old.turn) || o.progress
            - '{run_id, run_since, answered, abandoned, stopping, foreign_run, missing, repaired, overwritten}'::text[]

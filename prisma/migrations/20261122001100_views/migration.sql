@@ -49,6 +49,8 @@ select o.id, o.thread_id, o.operation, o.priority,
          when o.id <> first.id then 'behind the operations before it'
          when o.ready_at = never() then 'held for an operator: ' || coalesce(o.error ->> 'code', 'resume_thread')
          when o.ready_at is null then 'its turn: the next sweep marks it'
+         when o.ready_at > clock_timestamp() and o.turn is null and o.debounce_ms is not null
+           then format('debounces until %s', date_trunc('second', o.ready_at))
          when o.ready_at > clock_timestamp() then format('attempt %s is due at %s%s', o.attempts + 1,
                                                          date_trunc('second', o.ready_at), ' (' || (o.error ->> 'code') || ')')
          when not exists (select from dispatchers d
@@ -77,7 +79,8 @@ select story.thread_id, story.at, story.operation_id, o.operation, coalesce(stor
        story.actor, story.code, story.run_id
   from (
     select c.thread_id, c.created_at as at, c.id as operation_id, c.turn,
-           case when c.scheduled_at > c.created_at then 'was scheduled for ' || date_trunc('second', c.scheduled_at)
+           case when c.finished_at = c.created_at then 'was asked for'
+                when c.scheduled_at > c.created_at then 'was scheduled for ' || date_trunc('second', c.scheduled_at)
                 when c.operation in ('cancel_run', 'submit_tool_outputs') then 'was asked for'
                 else 'joined the line' end as event, null::integer as attempt,
            c.created_by as actor, null as code, null as run_id, 0 as nth
@@ -86,6 +89,9 @@ select story.thread_id, story.at, story.operation_id, o.operation, coalesce(stor
     select e.thread_id, e.at, e.operation_id, e.turn,
            case
              when e.to_status = e.from_status then 'was resumed'
+             when e.code = 'thread_busy' and e.from_status = 'pending' then 'was refused, behind operation ' || (e.detail ->> 'operation_id')
+             when e.code = 'superseded' then 'was superseded by operation ' || (e.detail ->> 'operation_id')
+             when e.code = 'merged' then 'was merged into operation ' || (e.detail ->> 'operation_id')
              when e.from_status = 'scheduled' and e.to_status = 'pending' then 'joined the line'
              when e.to_status = 'pending' and e.from_status in ('failed', 'cancelled') then 'went back into the line'
              when e.to_status = 'pending' and e.retry_at = never() then 'is held for an operator'
@@ -119,4 +125,4 @@ select o.id, o.thread_id, o.operation, o.turn, o.finished_at as failed_at, o.err
         order by e.id limit 1) as ended on true
     where began.thread_id = o.thread_id and began.operation_id = o.id
       and began.from_status = 'pending' and began.to_status = 'processing') as story on true
- where o.status = 'failed';
+ where o.status = 'failed' and o.turn is not null;
