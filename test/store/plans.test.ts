@@ -1,11 +1,12 @@
 import type pg from 'pg'
 import { describe, expect } from 'vitest'
 import { takeCancellations } from '../../src/store/cancellations.ts'
+import type { ClaimedOperation } from '../../src/store/claim.ts'
 import { noteProgress } from '../../src/store/release.ts'
 import { appendToStreams, deleteOldStreams } from '../../src/store/streams.ts'
 import { explain, type Work, workOf } from '../support/explained.ts'
 import { completed, HandDriven, retryIn } from '../support/hand-driven.ts'
-import { asLine } from '../support/line.ts'
+import { asLine, insertRow } from '../support/line.ts'
 import { test } from '../support/own-database.ts'
 
 /** Pages that a step may look at, on whatever table: a few per operation or thread it concerns. */
@@ -169,6 +170,39 @@ describe('the statements of the line look at a few pages and never at a whole ta
     await load(pool, 50, `'t' || i % 20`)
     await expectFewPages(await connected(), pool)
   })
+
+  test.for([false, true])(
+    'arranging a long line, and one among many (analyzed: %s)',
+    async (isAnalyzed, { pool, connected }) => {
+      const client = await connected()
+      await load(pool, 50_000, `case when i % 2 = 0 then 'hot' else 'u' || i % 5000 end`)
+      const wishes = [{ if_busy: 'merge' }, { debounce_ms: 1 }, { if_busy: 'interrupt+merge' }]
+      for (const wish of wishes) await insertRow(pool, { thread_id: 'hot', ...wish })
+      await pool.query(
+        `insert into thread_operations (thread_id, operation, data, if_busy)
+         select 'm' || i, 'add_message', '{"message": "Hi"}', 'merge' from generate_series(1, 20000) i`,
+      )
+      if (isAnalyzed) await pool.query('analyze thread_operations')
+      // The heads alone, so that they are claimed first.
+      await pool.query(
+        `update thread_operations set priority = case thread_id when 'm8' then 6 else 5 end
+          where thread_id in ('hot', 'm8', 'm9') and ready_at is not null`,
+      )
+      const d = await HandDriven.signOn(client)
+      await d.settle(await d.claim({ free: 1, priorities: null }))
+      await explain(client)
+      let claimed: ClaimedOperation[] = []
+      const claiming = await workOf(client, async () => {
+        claimed = await d.claim({ free: 2, priorities: null })
+      })
+      expect(claimed.map(({ thread_id }) => thread_id).toSorted()).toEqual(['hot', 'm9'])
+      const settling = await workOf(client, () => d.settle(claimed, completed, { free: 2 }))
+      for (const { scans, pages, largest } of [claiming, settling]) {
+        expect(scans.filter((scan) => /^Seq Scan t/.test(scan))).toEqual([])
+        expect(pages, largest.join('\n')).toBeLessThan(600)
+      }
+    },
+  )
 
   test('joining a line and sweeping, where a thread has finished a lot', async ({ pool }) => {
     await load(pool, 50_000, "'hot'")

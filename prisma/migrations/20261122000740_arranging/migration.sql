@@ -7,10 +7,10 @@ create index operations_to_arrange on thread_operations (thread_id, if_busy, pla
   where place is not null and turn is null
     and (if_busy in ('reject', 'latest', 'merge', 'interrupt+merge') or debounce_ms is not null);
 
--- The lines of these heads that are to be arranged; null: none. One probe for each. The order by leaves
--- no other index for it.
+-- The lines of these heads that are to be arranged, perhaps twice; null: none. One probe for each, for
+-- which the order by leaves no other index. (A `distinct` would be met by walking an index of all threads.)
 create function lines_to_arrange(p_heads bigint[]) returns text[] language sql stable as $$
-  select array_agg(distinct h.thread_id) from thread_operations h
+  select array_agg(h.thread_id) from thread_operations h
    where h.id = any (p_heads)
      and (select o.id from thread_operations o
            where o.thread_id = h.thread_id and o.place is not null and o.turn is null
@@ -208,5 +208,6 @@ begin
     return p_heads;
   end if;
   return array(select o.id from thread_operations o where o.id = any (p_heads) and not o.thread_id = any (v_lines))
-      || array_remove(array(select arrange_line(line.thread_id) from unnest(v_lines) as line (thread_id)), null);
+      || array_remove(array(
+           select arrange_line(line.thread_id) from (select distinct unnest(v_lines)) as line (thread_id)), null);
 end $$;
