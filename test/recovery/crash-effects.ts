@@ -19,7 +19,7 @@ export async function effectsOn(
   { fleet, pool }: { fleet: CrashFleet; pool: pg.Pool },
 ): Promise<Effects> {
   const { rows } = await pool.query(
-    `select array_agg(o.status order by o.turn) as statuses, t.provider_thread_id
+    `select array_agg(o.status order by o.turn) filter (where o.turn is not null) as statuses, t.provider_thread_id
        from thread_operations o join threads t on t.id = o.thread_id
       where t.id = $1 group by t.id`,
     [thread],

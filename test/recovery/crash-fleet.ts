@@ -158,13 +158,16 @@ export class CrashFleet {
 
   async #insert(
     thread: string,
-    { operation, data }: Pick<Scenario, 'operation' | 'data'>,
+    { operation, data, merges = [] }: Pick<Scenario, 'operation' | 'data' | 'merges'>,
   ): Promise<number> {
     const { rows } = await this.#pool.query(
-      'insert into thread_operations (thread_id, operation, data) values ($1, $2, $3) returning id',
-      [thread, operation, data],
+      `insert into thread_operations (thread_id, operation, data, if_busy)
+       select $1, 'add_message', jsonb_build_object('message', message), null from unnest($2::text[]) as m (message)
+       union all values ($1, $3, $4::jsonb, $5)
+       returning id`,
+      [thread, merges, operation, data, merges.length > 0 ? 'merge' : null],
     )
-    return rows[0].id
+    return rows.at(-1).id
   }
 
   /** Everything that was inserted is over. */

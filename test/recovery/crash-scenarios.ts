@@ -9,6 +9,8 @@ export type Scenario = {
   continued: boolean
   /** It has to create the provider thread first, which is not what it asks for. */
   beginsThread?: true
+  /** Messages that wait before it, and which its run takes along. */
+  merges?: string[]
   status: 'completed' | 'failed'
   /** What it adds to the provider thread, as `role: text`. */
   adds: string[]
@@ -87,6 +89,20 @@ export const scenarios: Scenario[] = [
       ...who,
     },
     adds: ['user: Call get_weather.'],
+  },
+  {
+    ...messageAndRun,
+    name: 'add_message_and_run that merges equal messages',
+    merges: ['ok', 'ok'],
+    adds: ['user: ok', 'user: ok', ...messageAndRun.adds],
+  },
+  {
+    ...completed,
+    name: 'create_run that merges a message',
+    operation: 'create_run',
+    data: { instructions: 'Reply with exactly: now', ...who },
+    merges: ['ok'],
+    adds: ['user: ok', 'assistant: now'],
   },
   { ...update, name: 'update_thread' },
   { ...update, ...onNewThread, name: 'update_thread on a new thread' },
