@@ -30,7 +30,10 @@ describe('what stands of a response whose id was lost', () => {
     const { id } = await provider.createThread({}, options)
     const before = await provider.addMessage(id, 'M', '0', options)
     const added = items.length === 0 ? [] : await add(emulator.url, id, items)
-    const request = { parameters: { model: 'gpt-4o', input }, ...(message && { message }) }
+    const request = {
+      parameters: { model: 'gpt-4o', input },
+      ...(message && { messages: [message] }),
+    }
     const trace = await provider.findAnswer(id, before.id, request, options)
     return { trace, ids: added.map((item) => item.id) }
   }

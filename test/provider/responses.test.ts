@@ -33,7 +33,7 @@ describe('following a response', () => {
     const { id } = await provider.createThread({}, options)
     relay.loseFrom = ({ method, path }) =>
       method === 'POST' && path.endsWith('/responses') ? 'event: response.in_progress' : undefined
-    const request = { message: 'reply with exactly: here', parameters: { model: 'gpt-4o' } }
+    const request = { messages: ['reply with exactly: here'], parameters: { model: 'gpt-4o' } }
     return provider.startRun(id, request, '1', async () => {}, options)
   }
 

@@ -162,3 +162,46 @@ test('the story of a thread tells when an operation was asked for and when it jo
     'joined the line',
   ])
 })
+
+describe('an operation that was scheduled and meets a busy thread when it is due', () => {
+  const run = { operation: 'create_run', data: { model: 'm' } }
+
+  test('is refused then, and not before', async ({ pool, connected }) => {
+    const dispatcher = await HandDriven.signOn(await connected())
+    const scheduled_at = await inMs(pool, 50)
+    const first = await insertRow(pool, { thread_id: 'busy', ...run })
+    const refused = await insertRow(pool, { thread_id: 'busy', if_busy: 'reject', scheduled_at })
+    const served = await insertRow(pool, { thread_id: 'idle', if_busy: 'reject', scheduled_at })
+    const second = await insertRow(pool, { thread_id: 'idle', if_busy: 'reject', scheduled_at })
+    expect(refused).toMatchObject({ status: 'scheduled' })
+    await dispatcher.claimOnly()
+    expect(await joinWhenDue(pool)).toBe(true)
+    expect(await readRow(pool, refused.id)).toMatchObject({
+      status: 'failed',
+      place: null,
+      error: { code: 'thread_busy', operation_id: first.id },
+    })
+    expect(await readRow(pool, second.id)).toMatchObject({
+      error: { code: 'thread_busy', operation_id: served.id },
+    })
+    expect(await dispatcher.claimOnly()).toMatchObject({ id: served.id })
+    await expectHealthy(pool, { without: ['claims_have_living_owners'] })
+  })
+
+  test('interrupts what is active then', async ({ pool, connected }) => {
+    const dispatcher = await HandDriven.signOn(await connected())
+    const cancels = `select target_id, data from thread_operations where operation = 'cancel_run'`
+    const over = await insertRow(pool, { thread_id: 't', ...run })
+    const early = await dispatcher.claimOnly()
+    expect(early.id).toBe(over.id)
+    const scheduled_at = await inMs(pool, 50)
+    const row = await insertRow(pool, { thread_id: 't', if_busy: 'interrupt', scheduled_at })
+    const active = await insertRow(pool, { thread_id: 't', ...run })
+    expect((await pool.query(cancels)).rows).toEqual([])
+    await dispatcher.settle(early, undefined, { free: 1 })
+    await joinWhenDue(pool)
+    expect((await pool.query(cancels)).rows).toEqual([
+      { target_id: active.id, data: { operation_id: active.id, interrupted_by: row.id } },
+    ])
+  })
+})
