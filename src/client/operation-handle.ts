@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Database } from '../db/query.ts'
+import type { InturnError } from '../errors.ts'
 import { isFinal, type OperationKind, type OperationStatus } from '../model/operation.ts'
 import type { OperationResult } from '../model/outcome.ts'
 import type { StreamEvent } from '../model/stream-event.ts'

@@ -11,6 +11,7 @@ import {
   cancellationOf,
   cancelled,
   isBegun,
+  owesMessages,
   underCancellation,
 } from '../operations/cancelling.ts'
 import { ClaimLost, Journal } from '../operations/journal.ts'
@@ -102,7 +103,8 @@ async function perform(
   const { operation, signal } = claim
   const { pool, callTimeoutMs, foreignRunMs, runTimeoutMs, holdUnknown, retry, maxRunsPerUser } =
     options
-  if (claim.cancelWanted.aborted && !isBegun(operation, journal)) throw new CancelWanted()
+  const isOver = !isBegun(operation, journal) && !owesMessages(claim, journal)
+  if (claim.cancelWanted.aborted && isOver) throw new CancelWanted()
   const provider = options.providers[operation.provider]
   if (provider === undefined) return notServedHere(operation.provider)
   const { schema, handle } = operationOf(operation.operation)

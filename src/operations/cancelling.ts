@@ -58,6 +58,21 @@ const doneBy: Partial<Record<OperationKind, keyof Progress>> = {
   update_thread: 'overwritten',
 }
 
+/**
+ * The operation is interrupted, and messages of it are not known to be in the thread, where they are to
+ * stay; `owes_messages` of the database says the same.
+ */
+export function owesMessages(claim: Wanted, journal: Pick<Journal, 'progress'>): boolean {
+  const { operation, merges } = claim.operation
+  const { message_id, merged_message_ids: added = [] } = journal.progress
+  if (!isInterruption(cancellationOf(claim, journal)) || message_id !== undefined) return false
+  return operation === 'add_message_and_run' || (merges ?? []).length > added.length
+}
+
+/** Another operation wants it to make way, and nobody that it be undone. */
+export const isInterruption = (cancellation: Cancellation | null): boolean =>
+  cancellation !== null && cancellation.interrupted_by !== null
+
 /** The operation has something at the provider that is to be brought to its end; `is_under_way` of the database says the same. */
 export function isBegun({ operation }: ClaimedOperation, journal: Journal): boolean {
   const done = doneBy[operation]
@@ -74,7 +89,8 @@ export function underCancellation(outcome: Outcome, claim: Wanted, journal: Jour
   const waits = outcome.status === 'retry' || outcome.status === 'held'
   if (cancellation === null || !waits) return outcome
   const { operation } = claim
-  if (!isBegun(operation, journal)) return cancelled({ operation, journal }, cancellation)
+  if (!isBegun(operation, journal) && !owesMessages(claim, journal))
+    return cancelled({ operation, journal }, cancellation)
   const { operation_id } = cancelledBy(cancellation)
   return { ...outcome, error: { ...outcome.error, operation_id } }
 }

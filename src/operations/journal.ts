@@ -6,7 +6,7 @@ import type { ClaimedOperation, Intent, Progress } from '../store/claim.ts'
 import { noteProgress } from '../store/release.ts'
 import { noteThread, type ThreadFacts } from '../store/threads.ts'
 import { whileLocked } from '../store/while-locked.ts'
-import { CancelWanted } from './cancelling.ts'
+import { CancelWanted, isInterruption } from './cancelling.ts'
 
 /** The claim went to somebody else, who goes on from what is written down: stop at once. */
 export class ClaimLost extends InturnError {
@@ -31,6 +31,8 @@ export type JournalOptions = {
 
 /** Calls that bring to its end what was begun. */
 const endings = ['cancel_run', 'answer_calls']
+/** Calls that keep what an interrupted operation has to say. */
+const keepings = ['create_thread', 'add_message']
 
 /**
  * What an operation is about to do at the provider and what it has done there, written down before
@@ -88,8 +90,7 @@ export class Journal {
    * where it would begin something for an operation that is to be cancelled.
    */
   async send<T>(call: string, after: string | null, work: () => Promise<T>): Promise<T> {
-    const ends = endings.includes(call) || (call === 'update_thread' && this.unresolved(call))
-    if (this.#options.cancelWanted.aborted && !ends) throw new CancelWanted()
+    if (this.#options.cancelWanted.aborted && !this.#isStillSent(call)) throw new CancelWanted()
     this.#options.onSend()
     this.reach('before_intent')
     const earlier = this.#intent
@@ -105,6 +106,13 @@ export class Journal {
       if (isRefused(error) && this.#intent === intent) await this.#write(earlier, {})
       throw error
     }
+  }
+
+  /** Although somebody wants the operation cancelled. */
+  #isStillSent(call: string): boolean {
+    const { reason } = this.#options.cancelWanted
+    if (isInterruption(reason) && keepings.includes(call)) return true
+    return endings.includes(call) || (call === 'update_thread' && this.unresolved(call) !== null)
   }
 
   /** Writes down what is known now; nothing is of unknown outcome any more, and nothing in the way. */

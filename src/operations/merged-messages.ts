@@ -11,13 +11,16 @@ export async function messagesOf(
   own: readonly MessageInput[],
 ): Promise<readonly MessageInput[]> {
   const merged = await mergedInto(context)
-  if (context.provider.profile.runCarriesMessage)
-    return [...merged.map(({ message }) => message), ...own]
+  if (context.provider.profile.runCarriesMessage) {
+    const { merged_message_ids: added = [] } = context.journal.progress
+    return [...merged.slice(added.length).map(({ message }) => message), ...own]
+  }
   await addMerged(context, threadId, merged)
   return []
 }
 
-async function mergedInto({ operation, pool }: OperationContext): Promise<MergedMessage[]> {
+/** The messages merged into the operation, in their order. */
+export async function mergedInto({ operation, pool }: OperationContext): Promise<MergedMessage[]> {
   const ids = operation.merges ?? []
   if (ids.length === 0) return []
   const merged = await readMessages(pool, ids)
@@ -27,8 +30,8 @@ async function mergedInto({ operation, pool }: OperationContext): Promise<Merged
   throw new Refusal('merged_operation_missing', message)
 }
 
-/** One after the other, each tagged as that of its own operation. */
-async function addMerged(
+/** Adds what was merged into the operation, one after the other, each tagged as that of its own operation. */
+export async function addMerged(
   context: OperationContext,
   threadId: string,
   merged: readonly MergedMessage[],

@@ -186,7 +186,7 @@ describe('is refused by the database:', () => {
         await refusal(
           insertRow(pool, { thread_id: 't', operation: 'cancel_run', data: {}, ...wish }),
         ),
-      ).toMatchObject({ code: '23514', constraint: 'beside_the_line_is_never_busy' })
+      ).toMatchObject({ code: '23514', constraint: 'beside_the_line_acts_at_once' })
   })
 
   test('to send back or delete what was merged into an operation that goes on', async ({

@@ -44,7 +44,7 @@ async function enter(pool: pg.Pool, strategy: string, situation: string): Promis
   if (situation !== 'idle' && status !== 'others wait') {
     const { id } = await insertRow(pool, say(thread, 'first'))
     await moveTo(pool, id, 'processing')
-    if (status !== 'processing') await pause(pool, id, status)
+    await become(pool, id, status)
     ids.first = id
   }
   if (situation.endsWith('others wait'))
@@ -53,12 +53,13 @@ async function enter(pool: pg.Pool, strategy: string, situation: string): Promis
   return { ...ids, last }
 }
 
-/** Waits for tool outputs, or for its next attempt, for an hour. */
-const pause = (pool: pg.Pool, id: number, status: string) =>
+/** Is being served by one who has died, or waits for tool outputs or its next attempt, for an hour. */
+const become = (pool: pg.Pool, id: number, status: string) =>
   asLine(pool, (line) =>
     line.query(
       `update thread_operations
-          set status = $2, claimed_by = null, ready_at = clock_timestamp() + interval '1 hour'
+          set provider = 'responses', status = $2, claimed_by = case when $2 = 'processing' then 'd1' end,
+              ready_at = case when $2 <> 'processing' then clock_timestamp() + interval '1 hour' end
         where id = $1`,
       [id, status === 'retrying' ? 'pending' : status],
     ),
@@ -66,6 +67,7 @@ const pause = (pool: pg.Pool, id: number, status: string) =>
 
 type Served = {
   ids: Ids
+  first: Row | null
   atOnce: Row
   cancels: any[]
   end: Row
@@ -93,12 +95,13 @@ async function serveAll(pool: pg.Pool): Promise<Map<string, Served>> {
   )
   const all = new Map<string, Served>()
   for (const [thread, { ids, atOnce }] of entered) {
-    if (ids.first !== undefined) await line.end(ids.first)
+    const first = ids.first === undefined ? null : await line.end(ids.first)
     const waiting = ids.waiting === undefined ? null : await line.end(ids.waiting)
     const end = await line.end(ids.last)
     const said = await line.said(thread)
     all.set(thread, {
       ids,
+      first,
       atOnce,
       cancels: cancels.filter((c) => c.thread_id === thread),
       end,
@@ -125,7 +128,7 @@ test('when_busy decides as the table says, and knows every strategy', async ({ p
 
 test.for(cells)('%s, %s: %j', async ([strategy, situation, actions], { pool }) => {
   served ??= serveAll(pool)
-  const { ids, atOnce, cancels, end, waiting, said } = (await served).get(
+  const { ids, first, atOnce, cancels, end, waiting, said } = (await served).get(
     `${strategy} / ${situation}`,
   ) as Served
   const has = (action: string) => actions.includes(action)
@@ -149,26 +152,33 @@ test.for(cells)('%s, %s: %j', async ([strategy, situation, actions], { pool }) =
   }
   expect(cancels).toMatchObject(has('cancel_active') ? [cancel] : [])
 
-  const lastTurn = ['user: reply with exactly: last', 'assistant: last']
+  const firstTurn = ['user: reply with exactly: first', 'assistant: first']
   const waitingTurn = ['user: reply with exactly: waiting', 'assistant: waiting']
-  const rest = said.slice(said.indexOf('assistant: first') + 1)
+  const lastTurn = has('fail') ? [] : ['user: reply with exactly: last', 'assistant: last']
+  if (first === null) {
+    firstTurn.length = 0
+  } else if (has('cancel_active')) {
+    expect(first).toMatchObject({
+      status: 'cancelled',
+      error: { code: 'interrupted', operation_id: ids.last },
+      result: { message_id: expect.any(String) },
+    })
+    firstTurn.pop()
+  } else {
+    expect(first.status).toBe('completed')
+  }
+  const by = { operation_id: ids.last }
   if (waiting === null) {
-    expect(rest).toEqual(has('fail') ? [] : lastTurn)
+    waitingTurn.length = 0
   } else if (has('supersede_waiting')) {
-    expect(waiting).toMatchObject({
-      status: 'cancelled',
-      error: { code: 'superseded', operation_id: ids.last },
-    })
-    expect(rest).toEqual(lastTurn)
+    expect(waiting).toMatchObject({ status: 'cancelled', error: { code: 'superseded', ...by } })
+    waitingTurn.length = 0
   } else if (has('merge_waiting')) {
-    expect(waiting).toMatchObject({
-      status: 'cancelled',
-      error: { code: 'merged', operation_id: ids.last },
-    })
+    expect(waiting).toMatchObject({ status: 'cancelled', error: { code: 'merged', ...by } })
     expect(end.result.merged).toEqual([ids.waiting])
-    expect(rest).toEqual([waitingTurn[0], ...lastTurn])
+    waitingTurn.pop()
   } else {
     expect(waiting.status).toBe('completed')
-    expect(rest).toEqual(has('fail') ? waitingTurn : [...waitingTurn, ...lastTurn])
   }
+  expect(said).toEqual([...firstTurn, ...waitingTurn, ...lastTurn])
 })

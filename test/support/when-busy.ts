@@ -24,9 +24,10 @@ export async function decisions(pool: pg.Pool): Promise<Cell[]> {
 }
 
 const active: Record<string, string> = {
-  processing: 'The run that goes on is cancelled and keeps what it has said; ',
-  requires_action: 'The run that asks for tool outputs is cancelled and keeps what it has said; ',
-  retrying: 'The operation between two attempts, or held for an operator, is cancelled; ',
+  processing: 'The run that goes on is cancelled, and what was said stays; ',
+  requires_action: 'The run that asks for tool outputs is cancelled, and what was said stays; ',
+  retrying:
+    'The operation between two attempts, or held for an operator, is cancelled, and its message stays; ',
 }
 
 /** A cell as a sentence for people. */

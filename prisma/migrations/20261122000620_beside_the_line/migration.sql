@@ -80,6 +80,14 @@ create function is_under_way(o thread_operations) returns boolean language sql i
          false)
 $$;
 
+-- Whether a started operation that is interrupted has messages that are not known to be in the thread,
+-- where they are to stay. owesMessages of src/operations/cancelling.ts says the same.
+create function owes_messages(o thread_operations, p_cancel thread_operations) returns boolean language sql immutable as $$
+  select o.turn is not null and p_cancel.data ? 'interrupted_by' and not coalesce(o.progress ? 'message_id', false)
+     and (o.operation = 'add_message_and_run'
+          or coalesce(cardinality(o.merges), 0) > jsonb_array_length(coalesce(o.progress -> 'merged_message_ids', '[]')))
+$$;
+
 -- Completes the cancel_runs of these operations, as far as they are over. What somebody's transaction
 -- holds is completed by take_cancellations.
 create function settle_cancellations(p_targets bigint[]) returns void language plpgsql as $$
@@ -100,7 +108,7 @@ end $$;
 
 -- What all dispatchers do for the cancel_runs that there are. wanted are the operations that this one
 -- executes, and who wants them cancelled: {"7": {operation_id, interrupted_by, reason}}. One that nobody
--- executes is withdrawn where nothing of it is under way; else it is ready at once, so that whoever claims
+-- executes is withdrawn where nothing of it is under way or to be kept; else it is ready at once, so that whoever claims
 -- it ends what is. A cancel_run whose target was over, or that had none, is done. ready says whether
 -- somebody is to be served. What somebody's transaction holds waits for the next time.
 create function take_cancellations(p_dispatcher text, out wanted jsonb, out ready boolean)
@@ -131,7 +139,7 @@ begin
   v_withdrawn := array(
     select o.id from thread_operations c join thread_operations o on o.id = c.target_id
      where c.status = 'pending' and c.place is null and c.operation = 'cancel_run'
-       and o.status in ('pending', 'scheduled') and not is_under_way(o)
+       and o.status in ('pending', 'scheduled') and not is_under_way(o) and not owes_messages(o, c)
      limit 1000 for update of o skip locked);
   if v_withdrawn <> '{}' then
     update thread_operations o
@@ -153,7 +161,7 @@ begin
   v_woken := array(
     select o.id from thread_operations c join thread_operations o on o.id = c.target_id
      where c.status = 'pending' and c.place is null and c.operation = 'cancel_run'
-       and o.status in ('pending', 'requires_action') and (o.status = 'requires_action' or is_under_way(o))
+       and o.status in ('pending', 'requires_action') and (o.status = 'requires_action' or is_under_way(o) or owes_messages(o, c))
        and coalesce(o.ready_at, clock_timestamp()) > clock_timestamp()
        and o.error -> 'operation_id' is distinct from cancelled_by(cancellation_of(o.id)) -> 'operation_id'
      limit 1000 for update of o skip locked);
