@@ -19,6 +19,8 @@ export async function keepingMessages(
   const keep = async () => {
     if (owesMessages(context, context.journal)) await keepMessages(context, threadId, own)
   }
+  // An earlier attempt may have added one of them, of which nothing else must be sent before it is known.
+  if (context.journal.unresolved('add_message')) await keep()
   try {
     const outcome = await work()
     if (outcome.status !== 'cancelled') return outcome

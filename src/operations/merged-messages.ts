@@ -42,6 +42,6 @@ export async function addMerged(
   for (const { id, message } of merged.slice(known.length)) {
     const added = await addOnce(context, threadId, message, String(id))
     ids = [...ids, added.id]
-    await journal.note({ merged_message_ids: ids })
+    await journal.note({ merged_message_ids: ids, last_item_id: added.id })
   }
 }
