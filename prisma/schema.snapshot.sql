@@ -140,6 +140,7 @@ CREATE INDEX line_by_place ON public.thread_operations USING btree (thread_id, p
 CREATE UNIQUE INDEX one_active_operation_per_thread ON public.thread_operations USING btree (thread_id) WHERE (status = ANY (ARRAY['processing'::text, 'requires_action'::text]));
 CREATE UNIQUE INDEX one_operation_per_turn ON public.thread_operations USING btree (thread_id, turn);
 CREATE INDEX operations_beside_the_line ON public.thread_operations USING btree (target_id, id) WHERE ((status = 'pending'::text) AND (place IS NULL));
+CREATE INDEX operations_to_arrange ON public.thread_operations USING btree (thread_id, if_busy, place) WHERE ((place IS NOT NULL) AND (turn IS NULL) AND ((if_busy = ANY (ARRAY['reject'::text, 'latest'::text, 'merge'::text, 'interrupt+merge'::text])) OR (debounce_ms IS NOT NULL)));
 CREATE INDEX scheduled_operations ON public.thread_operations USING btree (scheduled_at) WHERE (status = 'scheduled'::text);
 
 create table threads (
@@ -216,6 +217,106 @@ begin
   select piece.id, appended.operation_id is not null
     from piece left join appended on appended.operation_id = piece.id;
 end $function$;
+
+CREATE OR REPLACE FUNCTION public.arrange_line(p_thread_id text)
+ RETURNS bigint
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_first thread_operations;
+  v_is_quiet boolean := false;
+  v_superseded integer;
+begin
+  loop
+    select * into v_first from thread_operations o
+     where o.thread_id = p_thread_id and o.place is not null order by o.place limit 1;
+    if not found then
+      return null;
+    end if;
+    perform refuse_behind(v_first);
+    if v_first.turn is not null then
+      return case when v_first.status <> 'processing' and v_first.ready_at <= clock_timestamp() then v_first.id end;
+    end if;
+    perform from thread_operations o
+      where o.id = v_first.id and o.place is not null and o.turn is null for update skip locked;
+    if not found then
+      return null;
+    end if;
+    if not may_start(v_first.id) then
+      return v_first.id; -- which start_operations refuses, and the claim sees to it
+    end if;
+    continue when refuse_late(v_first);
+    -- Whoever takes the place of the first has waited long enough with it.
+    if v_first.debounce_ms is not null and not v_is_quiet and still_debounces(v_first) then
+      return null;
+    end if;
+    v_is_quiet := true;
+    v_superseded := supersede_waiting(p_thread_id);
+    if v_superseded = 1000 then
+      perform mark_heads((next_in_line(array[p_thread_id])).waiting);
+      return null;
+    end if;
+    continue when v_superseded > 0;
+    return coalesce(merge_waiting(v_first), v_first.id);
+  end loop;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.arranged(p_heads bigint[])
+ RETURNS bigint[]
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_lines text[] := lines_to_arrange(p_heads);
+begin
+  if v_lines is null then
+    return p_heads;
+  end if;
+  return array(select o.id from thread_operations o where o.id = any (p_heads) and not o.thread_id = any (v_lines))
+      || array_remove(array(
+           select arrange_line(line.thread_id) from (select distinct unnest(v_lines)) as line (thread_id)), null);
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.arrive()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
+AS $function$
+begin
+  if new.status = 'failed' then
+    insert into operation_events (operation_id, thread_id, from_status, to_status, attempt, actor, code, detail)
+    values (new.id, new.thread_id, 'pending', new.status, 0, session_actor(), new.error ->> 'code', new.error - 'code' - 'message');
+  elsif new.status = 'pending' then
+    perform interrupt_active(new);
+  end if;
+  return null;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.arrive_when_due(p_id bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_row thread_operations;
+begin
+  select * into v_row from thread_operations o where o.id = p_id;
+  perform interrupt_active(v_row);
+  v_row := refused_if_busy(v_row);
+  if v_row.status = 'failed' then
+    update thread_operations o set status = 'failed', place = null, finished_at = clock_timestamp(), error = v_row.error
+     where o.id = p_id;
+  end if;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.busy_error(p_operation_id bigint)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select jsonb_build_object('code', 'thread_busy', 'operation_id', p_operation_id,
+    'message', format('The thread was busy with operation %s, and if_busy is reject.', p_operation_id))
+$function$;
 
 CREATE OR REPLACE FUNCTION public.cancel_rest(p_threads text[])
  RETURNS void
@@ -344,7 +445,7 @@ begin
     end loop;
     if v_heads <> '{}' then
       perform create_missing_threads(v_heads, p_default_provider);
-      claimed := start_operations(p_dispatcher, v_heads, p_default_provider);
+      claimed := start_operations(p_dispatcher, arranged(v_heads), p_default_provider);
     end if;
   exception when unique_violation or deadlock_detected or lock_not_available then
     -- One of them met somebody else's transaction. One by one, so that only that one waits.
@@ -356,7 +457,7 @@ begin
         if exists (select from thread_operations o
                     where o.id = v_id and o.ready_at <= v_now for update skip locked) then
           perform create_missing_threads(array[v_id], p_default_provider);
-          claimed := claimed || start_operations(p_dispatcher, array[v_id], p_default_provider);
+          claimed := claimed || start_operations(p_dispatcher, arranged(array[v_id]), p_default_provider);
         end if;
       exception when unique_violation or deadlock_detected or lock_not_available then
         update thread_operations o set ready_at = clock_timestamp() + interval '250 milliseconds'
@@ -435,6 +536,17 @@ CREATE OR REPLACE FUNCTION public.dispatcher_lock_key(p_dispatcher text)
 AS $function$
   select hashtextextended('inturn dispatcher ' || p_dispatcher, 0)
 $function$;
+
+CREATE OR REPLACE FUNCTION public.end_waiting(p_ids bigint[], p_status text, p_error jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+begin
+  update thread_operations o
+     set status = p_status, place = null, ready_at = null, finished_at = clock_timestamp(), error = p_error
+   where o.id = any (p_ids);
+  perform notify_waiters(p_ids);
+end $function$;
 
 CREATE OR REPLACE FUNCTION public.enter_lane(p_dispatcher text, p_id bigint, p_attempts integer, p_provider text, p_key text, p_model text)
  RETURNS text
@@ -723,6 +835,21 @@ AS $function$
                        and not coalesce(o.progress -> 'failed_run_ids', '[]') ? (o.progress ->> 'run_id')))))
 $function$;
 
+CREATE OR REPLACE FUNCTION public.interrupt_active(p_row thread_operations)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+begin
+  insert into thread_operations (thread_id, operation, data)
+  select a.thread_id, 'cancel_run', jsonb_build_object('operation_id', a.id, 'interrupted_by', p_row.id)
+    from thread_operations a
+   where a.thread_id = p_row.thread_id and a.place = started_place()
+     and a.operation in ('create_run', 'add_message_and_run')
+     and (a.started_at <= p_row.created_at or p_row.place <> p_row.id)
+     and 'cancel_active' = any (when_busy(p_row.if_busy, situation_before(p_row.thread_id, p_row.place)))
+     and cancellation_of(a.id) is null;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.is_under_way(o thread_operations)
  RETURNS boolean
  LANGUAGE sql
@@ -774,6 +901,7 @@ declare
   v_closed boolean;
   v_busy boolean;
   v_halts boolean;
+  v_has_wishes boolean;
   v_somebody_sleeps boolean;
 begin
   if new.thread_id is null or new.thread_id !~ '\S' or length(new.thread_id) > 255
@@ -799,10 +927,11 @@ begin
   -- Whatever clock the client has, the database's counts.
   select nextval('thread_operations_id_seq'), currval('thread_operations_id_seq'), 'pending',
          session_actor(), clock_timestamp(), t.provider, t.closed_at is not null, t.on_failure is not distinct from 'halt',
+         t.if_busy <> 'enqueue' or t.debounce_ms is not null or num_nonnulls(new.if_busy, new.debounce_ms) > 0,
          (select o.place from thread_operations o
            where o.thread_id = new.thread_id and o.place is not null order by o.place limit 1) is not null,
          exists (select from dispatchers d where d.asleep)
-    into new.id, new.place, new.status, new.created_by, new.created_at, v_thread_provider, v_closed, v_halts, v_busy,
+    into new.id, new.place, new.status, new.created_by, new.created_at, v_thread_provider, v_closed, v_halts, v_has_wishes, v_busy,
          v_somebody_sleeps
     from (values (new.thread_id)) as line (thread_id)
     left join threads t on t.id = line.thread_id;
@@ -816,6 +945,9 @@ begin
       message = format('thread %s is closed and takes no more operations', new.thread_id),
       hint = 'Use another thread_id, or ask whoever closed the thread (threads.closed_at) to open it again.';
   end if;
+  if v_has_wishes then
+    new := with_strategy(new);
+  end if;
   if new.scheduled_at > new.created_at then
     new.status := 'scheduled';
     new.place := null;
@@ -828,9 +960,14 @@ begin
     new.provider := provider_of(new.thread_id, new.operation, new.data, v_thread_provider);
     new.head_since := new.created_at;
     new.ready_at := new.created_at;
+    if new.debounce_ms is not null then
+      new.ready_at := new.created_at + least(new.debounce_ms, new.debounce_max_ms) * interval '1 millisecond';
+    end if;
     if v_somebody_sleeps then
       perform wake_dispatchers();
     end if;
+  elsif new.if_busy is not null then
+    new := refused_if_busy(new);
   end if;
   return new;
 end $function$;
@@ -872,6 +1009,10 @@ begin
   )
   update thread_operations o set status = 'pending', place = j.place
     from joining j where o.id = j.id and o.status = 'scheduled';
+  perform arrive_when_due(due.id) from (
+    select o.id from thread_operations o
+     where o.id = any (v_due) and o.status = 'pending' and o.if_busy in ('reject', 'interrupt', 'interrupt+merge')
+     order by o.place) as due;
   perform notify_waiters(v_due);
   v_threads := array(select distinct o.thread_id from thread_operations o where o.id = any (v_due));
   if mark_heads((next_in_line(v_threads)).waiting) = 0 then
@@ -895,6 +1036,19 @@ CREATE OR REPLACE FUNCTION public.line_is_halted(p_thread_id text)
  STABLE
 AS $function$
   select exists (select from unresumed_failure(p_thread_id) as failure where failure.on_failure = 'halt')
+$function$;
+
+CREATE OR REPLACE FUNCTION public.lines_to_arrange(p_heads bigint[])
+ RETURNS text[]
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select array_agg(h.thread_id) from thread_operations h
+   where h.id = any (p_heads)
+     and (select o.id from thread_operations o
+           where o.thread_id = h.thread_id and o.place is not null and o.turn is null
+             and (o.if_busy in ('reject', 'latest', 'merge', 'interrupt+merge') or o.debounce_ms is not null)
+           order by o.if_busy, o.place limit 1) is not null
 $function$;
 
 CREATE OR REPLACE FUNCTION public.mark_heads(p_ids bigint[])
@@ -929,6 +1083,61 @@ AS $function$
      where o.id = p_id and o.turn is null
        and (failure.on_failure = 'halt' or stood_in_line(o.id, o.thread_id, o.place, o.created_at, failure.failed_at)))
 $function$;
+
+CREATE OR REPLACE FUNCTION public.merge_waiting(p_first thread_operations)
+ RETURNS bigint
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_row record;
+  v_most integer := 100;
+  v_group bigint[];
+  v_size integer;
+  v_free bigint[];
+  v_last bigint;
+begin
+  loop
+    v_group := '{}';
+    v_size := 0;
+    for v_row in
+      select o.id, o.operation, o.if_busy, num_nonnulls(o.turn, o.intent, o.progress) = 0 as is_untouched,
+             o.operation = 'create_run' or o.data ?| '{input, additional_messages, provider_options}' as is_last
+        from thread_operations o
+       where o.thread_id = p_first.thread_id and o.place >= p_first.place order by o.place limit v_most
+    loop
+      exit when not v_row.is_untouched or v_row.operation not in ('add_message', 'create_run', 'add_message_and_run');
+      v_group := v_group || v_row.id;
+      if v_row.operation <> 'add_message' and 'merge_waiting' = any (when_busy(v_row.if_busy, 'others wait')) then
+        v_size := cardinality(v_group);
+      end if;
+      exit when v_row.is_last;
+    end loop;
+    if v_size < 2 then
+      return null;
+    end if;
+    v_group := v_group[:v_size];
+    v_free := array(
+      select o.id from thread_operations o
+       where o.id = any (v_group) and o.place is not null and num_nonnulls(o.turn, o.intent, o.progress) = 0
+         for update skip locked);
+    exit when cardinality(v_free) = v_size;
+    -- Before the first that somebody's transaction holds.
+    select min(g.n) - 1 into v_most from unnest(v_group) with ordinality as g (id, n) where not g.id = any (v_free);
+  end loop;
+
+  v_last := v_group[v_size];
+  v_group := v_group[:v_size - 1];
+  update thread_operations o
+     set merges = o.merges || array(
+           select taken.id from unnest(v_group) with ordinality as g (id, n)
+             join thread_operations w on w.id = g.id
+            cross join lateral unnest(w.merges || w.id) with ordinality as taken (id, n)
+            order by g.n, taken.n)
+   where o.id = v_last;
+  perform end_waiting(v_group, 'cancelled', jsonb_build_object('code', 'merged', 'operation_id', v_last,
+    'message', format('Its message goes to the provider with operation %s, whose run answers it.', v_last)));
+  return v_last;
+end $function$;
 
 CREATE OR REPLACE FUNCTION public.move_on_after_cancel()
  RETURNS trigger
@@ -1023,6 +1232,16 @@ AS $function$
    where o.id = any (p_ids)
      and o.status in ('completed', 'failed', 'cancelled')
      and exists (select from operation_waiters w where w.operation_id = o.id)
+$function$;
+
+CREATE OR REPLACE FUNCTION public.owes_messages(o thread_operations, p_cancel thread_operations)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select o.turn is not null and p_cancel.data ? 'interrupted_by' and not coalesce(o.progress ? 'message_id', false)
+     and (o.operation = 'add_message_and_run'
+          or coalesce(cardinality(o.merges), 0) > jsonb_array_length(coalesce(o.progress -> 'merged_message_ids', '[]')))
 $function$;
 
 CREATE OR REPLACE FUNCTION public.pause_lane(p_provider text, p_key text, p_model text, p_reason text, p_until_proof boolean, p_retry_after_ms bigint)
@@ -1122,6 +1341,23 @@ begin
   return null;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.refuse_behind(p_first thread_operations)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_ids bigint[];
+begin
+  v_ids := array(
+    select o.id from thread_operations o
+     where o.thread_id = p_first.thread_id and o.place is not null and o.turn is null and o.if_busy = 'reject'
+       and o.place > p_first.place and o.place = o.id
+     order by o.place limit 1000 for update skip locked);
+  if v_ids <> '{}' then
+    perform end_waiting(v_ids, 'failed', busy_error(p_first.id));
+  end if;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.refuse_delete_of_unfinished()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1134,7 +1370,34 @@ begin
       message = format('operation %s is %s and cannot be deleted', old.id, old.status),
       hint = 'Cancel it instead: UPDATE thread_operations SET status = ''cancelled'' WHERE id = ' || old.id || ';';
   end if;
+  if old.error ->> 'code' = 'merged' and exists (
+       select from thread_operations o where o.id = (old.error ->> 'operation_id')::bigint and o.finished_at is null) then
+    raise check_violation using
+      constraint = 'message_is_still_needed',
+      message = format('operation %s cannot be deleted: operation %s takes its message along and is not final', old.id, old.error ->> 'operation_id'),
+      hint = 'Delete it when that one is final.';
+  end if;
   return old;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.refuse_late(p_first thread_operations)
+ RETURNS boolean
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_last bigint;
+begin
+  if p_first.if_busy is distinct from 'reject' or p_first.place <> p_first.id then
+    return false;
+  end if;
+  select last.id into v_last
+    from (select o.id, o.finished_at from thread_operations o
+           where o.thread_id = p_first.thread_id and o.turn is not null order by o.turn desc limit 1) as last
+   where last.id < p_first.id and last.finished_at > p_first.created_at;
+  if v_last is not null then
+    perform end_waiting(array[p_first.id], 'failed', busy_error(v_last));
+  end if;
+  return v_last is not null;
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.refuse_locked(p_what text)
@@ -1250,6 +1513,22 @@ begin
     constraint = tg_table_name || '_is_not_truncated',
     message = format('%s cannot be truncated: unfinished operations and the ledger would be lost', tg_table_name),
     hint = 'Cancel what waits, then DELETE the finished rows you no longer need.';
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.refused_if_busy(p_row thread_operations)
+ RETURNS thread_operations
+ LANGUAGE plpgsql
+AS $function$
+begin
+  if 'fail' = any (when_busy(p_row.if_busy, situation_before(p_row.thread_id, p_row.place))) then
+    p_row.error := busy_error((
+      select o.id from thread_operations o
+       where o.thread_id = p_row.thread_id and o.place is not null order by o.place limit 1));
+    p_row.status := 'failed';
+    p_row.place := null;
+    p_row.finished_at := p_row.created_at;
+  end if;
+  return p_row;
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.release_lost_operations(p_dispatcher text)
@@ -1426,6 +1705,12 @@ begin
                   when v_old.ready_at = never() then format('It is held: SELECT resume_thread(%L) has it served now.', v_old.thread_id)
                   else 'It is in its line already, and is served in its turn.' end;
   end if;
+  if v_old.error ->> 'code' = 'merged' then
+    raise check_violation using
+      constraint = 'merged_operation_is_not_retried',
+      message = format('operation %s was merged: its message went along with operation %s', p_id, v_old.error ->> 'operation_id'),
+      hint = format('Send that one back instead: SELECT retry_operation(%s, %L);', v_old.error ->> 'operation_id', p_at);
+  end if;
   if exists (select from threads t where t.id = v_old.thread_id and t.closed_at is not null) then
     raise check_violation using
       constraint = 'thread_is_open',
@@ -1445,6 +1730,7 @@ begin
   end if;
   update thread_operations o
      set status = 'pending', place = retry_operation.place, turn = null, provider = '', head_since = null, ready_at = null,
+         if_busy = null, debounce_ms = null, debounce_max_ms = null, -- it stands where the operator has put it
          intent = o.intent || '{"sent_back": true}', failures = 0, started_at = null, finished_at = null, result = null, error = null,
          progress = jsonb_build_object('sent_back', v_old.turn) || o.progress
            - '{run_id, run_since, answered, abandoned, stopping, foreign_run, missing, repaired, overwritten}'::text[]
@@ -1538,7 +1824,7 @@ begin
     if v_room > 0 and v_next.waiting <> '{}' then
       -- Nobody older waits, so the next of these lines start at once and need no mark.
       begin
-        v_started := start_operations(p_dispatcher, v_next.waiting[:v_room], p_default_provider);
+        v_started := start_operations(p_dispatcher, arranged(v_next.waiting[:v_room]), p_default_provider);
         v_claimed := v_claimed || v_started;
         if cardinality(v_started) = cardinality(v_next.waiting[:v_room]) then
           v_next.waiting := v_next.waiting[v_room + 1:];
@@ -1683,6 +1969,19 @@ begin
   return found;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.situation_before(p_thread_id text, p_place bigint)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+AS $function$
+begin
+  return coalesce(nullif(concat_ws(', ',
+    (select case o.status when 'pending' then 'retrying' else o.status end from thread_operations o
+      where o.thread_id = p_thread_id and o.place = started_place()),
+    (select 'others wait' from thread_operations o
+      where o.thread_id = p_thread_id and o.place > started_place() and o.place < p_place order by o.place limit 1)), ''), 'idle');
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.start_operations(p_dispatcher text, p_ids bigint[], p_default_provider text)
  RETURNS text[]
  LANGUAGE plpgsql
@@ -1723,6 +2022,28 @@ CREATE OR REPLACE FUNCTION public.started_place()
  IMMUTABLE PARALLEL SAFE
 AS $function$ select -9000000000000000 $function$;
 
+CREATE OR REPLACE FUNCTION public.still_debounces(p_first thread_operations)
+ RETURNS boolean
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_due timestamptz;
+begin
+  select least(greatest(newest.created_at, newest.scheduled_at) + p_first.debounce_ms * interval '1 millisecond',
+               greatest(p_first.created_at, p_first.scheduled_at) + p_first.debounce_max_ms * interval '1 millisecond')
+    into v_due
+    from (select o.created_at, o.scheduled_at from thread_operations o
+           where o.thread_id = p_first.thread_id and o.place is not null order by o.place desc limit 1) as newest;
+  -- Later than that only by a clock that was set back.
+  if v_due <= v_now or v_due > v_now + p_first.debounce_ms * interval '1 millisecond' then
+    return false;
+  end if;
+  perform mark_heads(array[p_first.id]);
+  update thread_operations o set ready_at = v_due where o.id = p_first.id and o.ready_at is not null;
+  return true;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.stood_in_line(p_id bigint, p_thread_id text, p_place bigint, p_created_at timestamp with time zone, p_at timestamp with time zone)
  RETURNS boolean
  LANGUAGE sql
@@ -1733,6 +2054,30 @@ AS $function$
                      where e.thread_id = p_thread_id and e.operation_id = p_id
                        and e.to_status = 'pending' and e.from_status in ('failed', 'cancelled', 'scheduled')) <= p_at end
 $function$;
+
+CREATE OR REPLACE FUNCTION public.supersede_waiting(p_thread_id text)
+ RETURNS integer
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_latest record;
+  v_ids bigint[];
+begin
+  select o.id, o.place into v_latest from thread_operations o
+   where o.thread_id = p_thread_id and o.place is not null and o.turn is null and o.if_busy = 'latest'
+   order by o.place desc limit 1;
+  if not found then
+    return 0;
+  end if;
+  v_ids := array(
+    select o.id from thread_operations o
+     where o.thread_id = p_thread_id and o.place is not null and o.place < v_latest.place and o.turn is null
+       and o.operation in ('add_message', 'create_run', 'add_message_and_run') and num_nonnulls(o.intent, o.progress) = 0
+     order by o.place limit 1000 for update skip locked);
+  perform end_waiting(v_ids, 'cancelled', jsonb_build_object('code', 'superseded', 'operation_id', v_latest.id,
+    'message', format('Operation %s came after it, and supersedes those who wait.', v_latest.id)));
+  return cardinality(v_ids);
+end $function$;
 
 CREATE OR REPLACE FUNCTION public.sweep_lines(p_dispatcher text, p_after text, p_limit integer, OUT last_thread text, OUT seen integer, OUT marked integer)
  RETURNS record
@@ -1772,7 +2117,7 @@ begin
   end if;
   marked := mark_heads((next_in_line(v_threads)).waiting);
 
-  -- A mark in the future that no retry explains, or a row from the future: the clock was set back.
+  -- A mark in the future that no retry and no pause explains, or a row from the future: the clock was set back.
   with pulled_back as (
     update thread_operations o set ready_at = clock_timestamp()
      where o.id = any (array(
@@ -1782,6 +2127,8 @@ begin
                                where f.thread_id = line.thread_id and f.place is not null order by f.place limit 1)
                         from unnest(v_threads) as line (thread_id)))
                 and h.ready_at > clock_timestamp() + interval '1 second' and h.ready_at <> never()
+                and (h.debounce_ms is null or h.turn is not null
+                     or h.ready_at > clock_timestamp() + h.debounce_ms * interval '1 millisecond')
                 and (h.attempts = 0 or h.updated_at > clock_timestamp() + interval '1 second')
                 for update skip locked))
     returning 1
@@ -1830,7 +2177,7 @@ begin
   v_withdrawn := array(
     select o.id from thread_operations c join thread_operations o on o.id = c.target_id
      where c.status = 'pending' and c.place is null and c.operation = 'cancel_run'
-       and o.status in ('pending', 'scheduled') and not is_under_way(o)
+       and o.status in ('pending', 'scheduled') and not is_under_way(o) and not owes_messages(o, c)
      limit 1000 for update of o skip locked);
   if v_withdrawn <> '{}' then
     update thread_operations o
@@ -1852,7 +2199,7 @@ begin
   v_woken := array(
     select o.id from thread_operations c join thread_operations o on o.id = c.target_id
      where c.status = 'pending' and c.place is null and c.operation = 'cancel_run'
-       and o.status in ('pending', 'requires_action') and (o.status = 'requires_action' or is_under_way(o))
+       and o.status in ('pending', 'requires_action') and (o.status = 'requires_action' or is_under_way(o) or owes_messages(o, c))
        and coalesce(o.ready_at, clock_timestamp()) > clock_timestamp()
        and o.error -> 'operation_id' is distinct from cancelled_by(cancellation_of(o.id)) -> 'operation_id'
      limit 1000 for update of o skip locked);
@@ -1939,9 +2286,45 @@ begin
   end if;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.when_busy(p_strategy text, p_situation text)
+ RETURNS text[]
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+AS $function$
+  select case
+    when p_situation = 'idle' then '{start}'::text[]
+    when p_strategy = 'reject' then '{fail}'
+    else array_remove(array[
+      case when p_strategy in ('interrupt', 'interrupt+merge') and p_situation <> 'others wait' then 'cancel_active' end,
+      case when p_situation not like '%others wait' then null
+           when p_strategy = 'latest' then 'supersede_waiting'
+           when p_strategy in ('merge', 'interrupt+merge') then 'merge_waiting' end,
+      'wait'], null)
+  end
+$function$;
+
+CREATE OR REPLACE FUNCTION public.with_strategy(p_row thread_operations)
+ RETURNS thread_operations
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_thread threads;
+begin
+  if p_row.operation in ('add_message', 'create_run', 'add_message_and_run') then
+    select * into v_thread from threads t where t.id = p_row.thread_id;
+  end if;
+  p_row.if_busy := nullif(coalesce(p_row.if_busy, v_thread.if_busy), 'enqueue');
+  p_row.debounce_ms := coalesce(p_row.debounce_ms, v_thread.debounce_ms);
+  p_row.debounce_max_ms := case when p_row.debounce_ms is not null then
+    coalesce(p_row.debounce_max_ms, v_thread.debounce_max_ms, 10 * p_row.debounce_ms) end;
+  return p_row;
+end $function$;
+
 CREATE TRIGGER tell_lane_change AFTER INSERT OR DELETE OR UPDATE ON public.lanes FOR EACH ROW EXECUTE FUNCTION tell_lane_change();
 
 CREATE TRIGGER refuse_rewriting_history BEFORE DELETE OR UPDATE OR TRUNCATE ON public.operation_events FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewriting_history();
+
+CREATE TRIGGER arrive AFTER INSERT ON public.thread_operations FOR EACH ROW WHEN (((new.status = 'failed'::text) OR (new.if_busy = ANY (ARRAY['interrupt'::text, 'interrupt+merge'::text])))) EXECUTE FUNCTION arrive();
 
 CREATE TRIGGER forget_streams AFTER DELETE ON public.thread_operations REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION forget_streams();
 
@@ -1983,7 +2366,7 @@ create view dead_letters as
                   ORDER BY e.id
                  LIMIT 1) ended ON true
           WHERE began.thread_id = o.thread_id AND began.operation_id = o.id AND began.from_status = 'pending'::text AND began.to_status = 'processing'::text) story ON true
-  WHERE o.status = 'failed'::text;
+  WHERE o.status = 'failed'::text AND o.turn IS NOT NULL;
 
 create view lane_states as
  SELECT provider,
@@ -2096,6 +2479,7 @@ create view thread_timeline as
             c.id AS operation_id,
             c.turn,
                 CASE
+                    WHEN c.finished_at = c.created_at THEN 'was asked for'::text
                     WHEN c.scheduled_at > c.created_at THEN 'was scheduled for '::text || date_trunc('second'::text, c.scheduled_at)
                     WHEN c.operation = ANY (ARRAY['cancel_run'::text, 'submit_tool_outputs'::text]) THEN 'was asked for'::text
                     ELSE 'joined the line'::text
@@ -2113,6 +2497,9 @@ create view thread_timeline as
             e.turn,
                 CASE
                     WHEN e.to_status = e.from_status THEN 'was resumed'::text
+                    WHEN e.code = 'thread_busy'::text AND e.from_status = 'pending'::text THEN 'was refused, behind operation '::text || (e.detail ->> 'operation_id'::text)
+                    WHEN e.code = 'superseded'::text THEN 'was superseded by operation '::text || (e.detail ->> 'operation_id'::text)
+                    WHEN e.code = 'merged'::text THEN 'was merged into operation '::text || (e.detail ->> 'operation_id'::text)
                     WHEN e.from_status = 'scheduled'::text AND e.to_status = 'pending'::text THEN 'joined the line'::text
                     WHEN e.to_status = 'pending'::text AND (e.from_status = ANY (ARRAY['failed'::text, 'cancelled'::text])) THEN 'went back into the line'::text
                     WHEN e.to_status = 'pending'::text AND e.retry_at = never() THEN 'is held for an operator'::text
@@ -2151,6 +2538,7 @@ create view waiting_operations as
             WHEN o.id <> first.id THEN 'behind the operations before it'::text
             WHEN o.ready_at = never() THEN 'held for an operator: '::text || COALESCE(o.error ->> 'code'::text, 'resume_thread'::text)
             WHEN o.ready_at IS NULL THEN 'its turn: the next sweep marks it'::text
+            WHEN o.ready_at > clock_timestamp() AND o.turn IS NULL AND o.debounce_ms IS NOT NULL THEN format('debounces until %s'::text, date_trunc('second'::text, o.ready_at))
             WHEN o.ready_at > clock_timestamp() THEN format('attempt %s is due at %s%s'::text, o.attempts + 1, date_trunc('second'::text, o.ready_at), (' ('::text || (o.error ->> 'code'::text)) || ')'::text)
             WHEN NOT (EXISTS ( SELECT
                FROM dispatchers d

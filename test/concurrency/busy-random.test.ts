@@ -71,10 +71,10 @@ test(`everybody ends with an outcome, once, and in order (SEED=${seed})`, async 
   const random = new Random(seed)
   const served: ClaimedOperation[] = []
   for (let i = 0; i < 2; i++) {
-    const own = new Random(random.below(2 ** 31))
+    const randomly = new Random(random.below(2 ** 31))
     const work = async ({ operation }: { operation: ClaimedOperation }) => {
-      if (own.chance(0.5)) await sleep(own.below(10))
-      if (operation.attempts < 3 && own.chance(0.2)) return retryIn(own.below(10))
+      if (randomly.chance(0.5)) await sleep(randomly.below(10))
+      if (operation.attempts < 3 && randomly.chance(0.2)) return retryIn(randomly.below(10))
       served.push(operation)
       return completed
     }
