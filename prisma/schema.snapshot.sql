@@ -927,7 +927,7 @@ begin
   -- Whatever clock the client has, the database's counts.
   select nextval('thread_operations_id_seq'), currval('thread_operations_id_seq'), 'pending',
          session_actor(), clock_timestamp(), t.provider, t.closed_at is not null, t.on_failure is not distinct from 'halt',
-         t.if_busy <> 'enqueue' or t.debounce_ms is not null or num_nonnulls(new.if_busy, new.debounce_ms) > 0,
+         t.if_busy <> 'enqueue' or t.debounce_ms is not null or num_nonnulls(new.if_busy, new.debounce_ms, new.debounce_max_ms) > 0,
          (select o.place from thread_operations o
            where o.thread_id = new.thread_id and o.place is not null order by o.place limit 1) is not null,
          exists (select from dispatchers d where d.asleep)

@@ -160,6 +160,8 @@ describe('what the thread says', () => {
     expect(own).toMatchObject({ if_busy: 'merge', debounce_ms: 500, debounce_max_ms: 5_000 })
     const other = { if_busy: 'latest', debounce_ms: 7, debounce_max_ms: 9 }
     expect(await insertRow(pool, { thread_id, ...other })).toMatchObject(other)
+    const alone = await insertRow(pool, { thread_id: 'plain', debounce_max_ms: 9 })
+    expect(alone).toMatchObject({ debounce_ms: null, debounce_max_ms: null })
     const enqueue = await insertRow(pool, { thread_id, if_busy: 'enqueue' })
     expect(enqueue).toMatchObject({ if_busy: null, debounce_ms: 500 })
     for (const [operation, data] of [
