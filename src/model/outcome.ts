@@ -64,6 +64,8 @@ export type Outcome =
     }
   /** Keeps its thread and frees its slot: claimed again when it is told to go on, or after `delayMs`. */
   | { status: 'requires_action'; result: OperationResult; delayMs: number }
+  /** A hold whose turn has come: its caller has the thread for so long, in milliseconds, unless it is renewed or released. */
+  | { status: 'holding'; leaseMs: number }
   /** Goes back to the head of its line and waits there until an operator resumes or cancels it. */
   | { status: 'held'; error: Failure }
   | { status: 'failed' | 'cancelled'; error: Failure; result?: OperationResult }

@@ -8,14 +8,19 @@ import { Refusal } from './refusal.ts'
 import { NotYet, pauseAfter } from './waiting.ts'
 
 /** Sends something through the journal, which a run of somebody else may have to be awaited for. */
-export async function sendWhenFree<T>(
+export function sendWhenFree<T>(
   context: OperationContext,
   call: string,
   after: string | null,
   work: () => Promise<T>,
 ): Promise<T> {
+  return whenFree(context, () => context.journal.send(call, after, work))
+}
+
+/** Does what a run of somebody else may have to be awaited for. */
+export async function whenFree<T>(context: OperationContext, work: () => Promise<T>): Promise<T> {
   try {
-    return await context.journal.send(call, after, work)
+    return await work()
   } catch (error) {
     if (isHeldByRun(error)) throw await metForeignRun(context, error)
     throw error
@@ -31,11 +36,8 @@ export async function metForeignRun(
   { code, message, failure }: ProviderError,
   more: Partial<Failure> = {},
 ): Promise<NotYet> {
-  const { journal } = context
   const id = failure.blockingRunId ?? null
-  const { foreign_run } = journal.progress
-  if (!foreign_run || foreign_run.id !== id)
-    await journal.noteBeside({ foreign_run: { id, since: isoTime(journal.now()) } })
+  await noteForeignRun(context, id)
   return waitLonger(context, {
     code,
     message,
@@ -44,6 +46,25 @@ export async function metForeignRun(
     foreign_run_id: id,
     ...more,
   })
+}
+
+async function noteForeignRun({ journal }: OperationContext, id: string | null): Promise<void> {
+  const { foreign_run } = journal.progress
+  if (!foreign_run || foreign_run.id !== id)
+    await journal.noteBeside({ foreign_run: { id, since: isoTime(journal.now()) } })
+}
+
+/** Looks whether any run is on the thread, also one that nobody has met yet. `model`: as `provider.activeRun`. */
+export async function awaitAnyRun(
+  context: OperationContext,
+  threadId: string,
+  model: string | null,
+): Promise<void> {
+  const { provider, call } = context
+  const run = await provider.activeRun(threadId, model, call)
+  if (run === null) return
+  await noteForeignRun(context, run.id)
+  throw stillHeld(context, run.id)
 }
 
 /**
@@ -62,9 +83,13 @@ export async function awaitForeignRun(
   const { id } = foreign_run
   if (id !== null && (await isOver(context, threadId, id))) return
   if (id === null && !(parameters && (await provider.isBusy(threadId, parameters, call)))) return
+  throw stillHeld(context, id)
+}
+
+function stillHeld(context: OperationContext, id: string | null): NotYet {
   const code = id === null ? 'conversation_locked' : 'thread_busy'
   const message = `${nameOf(id)} still holds the thread.`
-  throw waitLonger(context, { code, message, foreign_run_id: id })
+  return waitLonger(context, { code, message, foreign_run_id: id })
 }
 
 /** The wait for the foreign run. Throws Refusal `foreign_run_timeout` where it has lasted too long. */

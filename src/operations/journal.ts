@@ -44,12 +44,19 @@ export class Journal {
   readonly #startedAt = performance.now()
   #progress: Progress
   #intent: Intent | null
+  #newest: { id: string | null; messageAt: string | null }
 
   constructor(operation: ClaimedOperation, options: JournalOptions) {
     this.#operation = operation
     this.#options = options
     this.#progress = operation.progress ?? {}
     this.#intent = operation.intent
+    this.#newest = { id: operation.last_item_id, messageAt: operation.last_message_at }
+  }
+
+  /** The newest item of the thread that is written down, and when it came where it is a message (ISO 8601). */
+  get newest(): { id: string | null; messageAt: string | null } {
+    return this.#newest
   }
 
   /** What is known to exist at the provider. */
@@ -143,6 +150,9 @@ export class Journal {
     const { pool, dispatcherId, signal } = this.#options
     const { id, attempts, thread_id } = this.#operation
     await noteThread(pool, { dispatcherId, id, attempts, thread_id }, facts, signal)
+    const { last_item_id: newest = this.#newest.id, last_message_at = this.#newest.messageAt } =
+      facts
+    this.#newest = { id: newest, messageAt: last_message_at }
     this.reach('after_thread_note')
   }
 

@@ -1,7 +1,7 @@
 import type { MessageInput } from '../model/message.ts'
 import { type MergedMessage, readMessages } from '../store/merged-messages.ts'
 import type { OperationContext } from './context.ts'
-import { addOnce } from './message-once.ts'
+import { addOnce, noteNewest } from './message-once.ts'
 import { Refusal } from './refusal.ts'
 
 /** All messages that the operation's run brings along or finds: those merged into it, then its own. */
@@ -43,5 +43,6 @@ export async function addMerged(
     const added = await addOnce(context, threadId, message, String(id))
     ids = [...ids, added.id]
     await journal.note({ merged_message_ids: ids, last_item_id: added.id })
+    await noteNewest(context, added.id)
   }
 }

@@ -1,6 +1,8 @@
 import type { MessageInput } from '../model/message.ts'
 import { type OperationContext, tagOf } from './context.ts'
 import { awaitForeignRun, sendWhenFree } from './foreign-run.ts'
+import { isoTime } from './journal.ts'
+import { awaitNextSecond, checkOrder, removeMisplaced } from './message-order.ts'
 import { itemBefore } from './provider-thread.ts'
 import { mayResend } from './unknown-outcome.ts'
 
@@ -11,9 +13,12 @@ export async function sendMessageOnce(
   message: MessageInput,
 ): Promise<string> {
   const { journal } = context
-  if (journal.progress.message_id !== undefined) return journal.progress.message_id
-  const { id } = await addOnce(context, threadId, message, tagOf(context))
-  await journal.note({ message_id: id })
+  if (journal.progress.message_id === undefined) {
+    const { id } = await addOnce(context, threadId, message, tagOf(context))
+    await journal.note({ message_id: id })
+  }
+  const id = journal.progress.message_id as string
+  await noteNewest(context, id)
   return id
 }
 
@@ -25,13 +30,29 @@ export async function addOnce(
   tag: string,
 ): Promise<{ id: string }> {
   const { provider, journal, call } = context
+  await removeMisplaced(context, threadId)
   const lost = journal.unresolved('add_message')
-  const found = lost && (await provider.findMessage(threadId, message, tag, lost.after, call))
-  if (found) return found
-  if (lost) await mayResend(context, lost)
-  await awaitForeignRun(context, threadId)
-  const after = await itemBefore(context, threadId)
-  return sendWhenFree(context, 'add_message', after, () =>
-    provider.addMessage(threadId, message, tag, call),
-  )
+  let added = lost && (await provider.findMessage(threadId, message, tag, lost.after, call))
+  if (!added) {
+    if (lost) await mayResend(context, lost)
+    await awaitForeignRun(context, threadId)
+    await awaitNextSecond(context)
+    const after = await itemBefore(context, threadId)
+    added = await sendWhenFree(context, 'add_message', after, () =>
+      provider.addMessage(threadId, message, tag, call),
+    )
+  }
+  await checkOrder(context, threadId, added.id)
+  return added
+}
+
+/** Writes down that this message, which is noted, is the newest item of the thread. */
+export async function noteNewest(
+  { provider, journal }: OperationContext,
+  id: string,
+): Promise<void> {
+  if (journal.newest.id === id) return
+  const last_message_at = isoTime(journal.now())
+  const ties = provider.profile.tiesBySecond
+  await journal.noteThread({ last_item_id: id, ...(ties && { last_message_at }) })
 }

@@ -41,7 +41,9 @@ export async function runOutcome(
     usage,
   }
   if (run.id !== null && !isAbandoned) await forgetPassing(context, run, result)
-  await journal.noteThread({ last_item_id: await newestItem(context, threadId, run) })
+  const last_item_id = await newestItem(context, threadId, run)
+  const answers = run.last_item_id !== null
+  await journal.noteThread({ last_item_id, ...(answers && { last_message_at: null }) })
   if (cancellation && (status === 'cancelled' || status === 'requires_action'))
     return cancelled(context, cancellation, result)
   switch (status) {

@@ -1,3 +1,4 @@
+import { NotFoundError } from 'openai'
 import type { MessageCreateParams } from 'openai/resources/beta/threads/messages'
 import type { RunCreateParamsBase } from 'openai/resources/beta/threads/runs/runs'
 import type { MessageInput } from '../model/message.ts'
@@ -72,6 +73,26 @@ export function assistantsProvider(settings: ProviderSettings): Provider {
         return null
       }),
 
+    addMessages: async () => {
+      throw unsupported('The provider "assistants" adds one message a call.')
+    },
+    findMessages: async () => null,
+
+    isListedBehind: (threadId, messageId, earlierId, options) =>
+      call(options, async () => {
+        const query = { order: 'desc', limit: 100 } as const
+        const { data } = await threads.messages.list(threadId, query, repeatable(options))
+        const ids = data.map(({ id }) => id)
+        const [place, earlier] = [ids.indexOf(messageId), ids.indexOf(earlierId)]
+        return place < 0 || earlier < 0 ? null : place < earlier
+      }),
+
+    deleteMessage: (threadId, messageId, options) =>
+      call(options, async () => {
+        const query = { thread_id: threadId }
+        await threads.messages.delete(messageId, query, repeatable(options)).catch(unlessGone)
+      }),
+
     startRun: async (threadId, { parameters }, tag, onStarted, options) => {
       const body = runBody('assistants', parameters, tag) as unknown as RunCreateParamsBase
       return startAssistantsRun(client, threadId, body, onStarted, { ...options, pollMs, settleMs })
@@ -87,6 +108,14 @@ export function assistantsProvider(settings: ProviderSettings): Provider {
 
     findAnswer: async () => ({ found: 'nothing' }),
     isBusy: async () => false,
+
+    activeRun: (threadId, _model, options) =>
+      call(options, async () => {
+        const query = { order: 'desc', limit: 100 } as const
+        const { data } = await threads.runs.list(threadId, query, repeatable(options))
+        const active = data.find((run) => !isOver(run))
+        return active ? { id: active.id } : null
+      }),
 
     lookAtRun: (threadId, runId, options) =>
       call(options, async () => {
@@ -106,6 +135,10 @@ export function assistantsProvider(settings: ProviderSettings): Provider {
       throw unsupported('A run of the provider "assistants" keeps its calls to itself.')
     },
   }
+}
+
+function unlessGone(error: unknown): void {
+  if (!(error instanceof NotFoundError)) throw error
 }
 
 const isTagged = (metadata: unknown, tag: string): boolean => tagOf(metadata) === tag

@@ -10,6 +10,8 @@ export const profiles: Record<ProviderName, Profile> = {
     // Items have no metadata, and responses that have it cannot be listed.
     tags: false,
     callsStayOpen: true,
+    messagesPerCall: 20,
+    tiesBySecond: false,
     // Responses were seen to stay unreadable for up to 33 s after they were complete.
     settleMs: 60_000,
   },
@@ -19,6 +21,8 @@ export const profiles: Record<ProviderName, Profile> = {
     runCarriesMessage: false,
     tags: true,
     callsStayOpen: false,
+    messagesPerCall: 1,
+    tiesBySecond: true,
     settleMs: 60_000,
   },
 }

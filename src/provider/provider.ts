@@ -16,6 +16,10 @@ export type Profile = {
    * holds the thread until it gets them or is cancelled.
    */
   callsStayOpen: boolean
+  /** Most messages that one call adds, in their order. */
+  messagesPerCall: number
+  /** Messages of one second may be listed, and shown to the model, in any order. */
+  tiesBySecond: boolean
   /** Reads may lag behind writes by this long, in milliseconds; an empty list proves nothing before. */
   settleMs: number
 }
@@ -78,6 +82,15 @@ export interface Provider {
     tag: string,
     options: CallOptions,
   ): Promise<{ id: string }>
+  /**
+   * Adds up to `profile.messagesPerCall` messages in one call that takes effect as a whole or not at
+   * all; gives their ids in the same order. Untagged: only where `profile.tags` is false.
+   */
+  addMessages(
+    threadId: string,
+    messages: readonly MessageInput[],
+    options: CallOptions,
+  ): Promise<string[]>
   /** The message that this operation has added after `after` already (null: from the start); null when there is none. */
   findMessage(
     threadId: string,
@@ -86,6 +99,23 @@ export interface Provider {
     after: string | null,
     options: CallOptions,
   ): Promise<{ id: string } | null>
+
+  /** The ids of these messages, where they stand one right behind the other after `after`; else null. */
+  findMessages(
+    threadId: string,
+    messages: readonly MessageInput[],
+    after: string | null,
+    options: CallOptions,
+  ): Promise<string[] | null>
+  /** Whether the message is listed behind an earlier one; null where the list does not show both. */
+  isListedBehind(
+    threadId: string,
+    messageId: string,
+    earlierId: string,
+    options: CallOptions,
+  ): Promise<boolean | null>
+  /** Harmless to repeat. */
+  deleteMessage(threadId: string, messageId: string, options: CallOptions): Promise<void>
 
   /**
    * Starts a run and follows it to its end. `onStarted` gets the run's id as soon as the provider
@@ -115,6 +145,15 @@ export interface Provider {
    * where a refusal would name the run.
    */
   isBusy(threadId: string, parameters: RunParameters, options: CallOptions): Promise<boolean>
+  /**
+   * The run that holds the thread, whoever has started it; its id is null where the provider does not
+   * tell it. `model` is one that the thread's runs use, for a question that has to name one.
+   */
+  activeRun(
+    threadId: string,
+    model: string | null,
+    options: CallOptions,
+  ): Promise<{ id: string | null } | null>
   /** Looks at a run once. Throws ProviderError `run_not_found`. */
   lookAtRun(threadId: string, runId: string, options: CallOptions): Promise<RunGlance>
   /** Follows a run that was started before, by its id, to its end. */

@@ -8,6 +8,9 @@ import { runBody } from './run-parameters.ts'
 /** Well formed, and never given to anything. */
 const noItem = `msg_${'0'.repeat(48)}`
 
+/** Named where no model of the thread is known; nothing is ever asked of it. */
+export const anyModel = 'gpt-4o-mini'
+
 /**
  * Whether a response is being worked on in the conversation, which nothing else tells where its id is
  * unknown: asks for one whose input names an item that does not exist. A conversation that is held

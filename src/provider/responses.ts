@@ -1,9 +1,12 @@
+import type { ConversationItem } from 'openai/resources/conversations/items'
 import type { ResponseCreateParamsBase } from 'openai/resources/responses/responses'
+import type { MessageInput } from '../model/message.ts'
 import { attempt, createClient, once, type ProviderSettings, repeatable } from './client.ts'
 import { profiles } from './profiles.ts'
 import type { CallOptions, Provider } from './provider.ts'
+import { ProviderError, unsupported } from './provider-error.ts'
 import { findAnswer } from './responses-answer.ts'
-import { isConversationBusy } from './responses-busy.ts'
+import { anyModel, isConversationBusy } from './responses-busy.ts'
 import { answerCalls, openCalls } from './responses-calls.ts'
 import { isSameMessage, toInput, toItem } from './responses-input.ts'
 import { endResponse, followResponse, isOver, startResponse } from './responses-run.ts'
@@ -16,6 +19,20 @@ export function responsesProvider(settings: ProviderSettings): Provider {
   const { settleMs = profiles.responses.settleMs, pollMs } = settings
   const call = <T>(options: CallOptions, work: () => Promise<T>) =>
     attempt('responses', options, work)
+
+  const addMessages: Provider['addMessages'] = (threadId, messages, options) =>
+    call(options, async () => {
+      const items = messages.map(toItem)
+      const { data } = await conversations.items.create(threadId, { items }, once(options))
+      if (data.length !== messages.length)
+        throw new ProviderError({
+          code: 'provider_error',
+          message: `The provider told ${data.length} ids for ${messages.length} messages.`,
+          decision: 'reconcile',
+          sent: true,
+        })
+      return data.map(({ id }) => id as string)
+    })
 
   return {
     name: 'responses',
@@ -58,12 +75,11 @@ export function responsesProvider(settings: ProviderSettings): Provider {
         return last
       }),
 
-    addMessage: (threadId, message, _tag, options) =>
-      call(options, async () => {
-        const items = [toItem(message)]
-        const { first_id } = await conversations.items.create(threadId, { items }, once(options))
-        return { id: first_id }
-      }),
+    addMessage: async (threadId, message, _tag, options) => {
+      const [id] = await addMessages(threadId, [message], options)
+      return { id: id as string }
+    },
+    addMessages,
 
     findMessage: (threadId, message, _tag, after, options) =>
       call(options, async () => {
@@ -72,6 +88,27 @@ export function responsesProvider(settings: ProviderSettings): Provider {
           if (isSameMessage(item, message)) return { id: item.id as string }
         return null
       }),
+
+    findMessages: (threadId, messages, after, options) =>
+      call(options, async () => {
+        const query = { order: 'asc', limit: 100, ...(after !== null && { after }) } as const
+        const seen: ConversationItem[] = []
+        for await (const item of conversations.items.list(threadId, query, repeatable(options))) {
+          seen.push(item)
+          const last = seen.slice(-messages.length)
+          if (
+            last.length === messages.length &&
+            last.every((one, i) => isSameMessage(one, messages[i] as MessageInput))
+          )
+            return last.map(({ id }) => id as string)
+        }
+        return null
+      }),
+
+    isListedBehind: async () => null,
+    deleteMessage: async () => {
+      throw unsupported('Items of the provider "responses" stand as they were added.')
+    },
 
     startRun: async (threadId, { messages = [], parameters }, tag, onStarted, options) => {
       const body = runBody('responses', parameters, tag)
@@ -94,6 +131,16 @@ export function responsesProvider(settings: ProviderSettings): Provider {
 
     isBusy: (threadId, parameters, options) =>
       isConversationBusy(client, threadId, parameters, options),
+
+    activeRun: async (threadId, model, options) => {
+      const isBusy = await isConversationBusy(
+        client,
+        threadId,
+        { model: model ?? anyModel },
+        options,
+      )
+      return isBusy ? { id: null } : null
+    },
 
     lookAtRun: (_threadId, runId, options) =>
       call(options, async () => {

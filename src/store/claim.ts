@@ -20,6 +20,8 @@ export type Intent = {
   free?: boolean
   /** An operator has sent the operation back into its line since. */
   sent_back?: boolean
+  /** The operations whose messages the call carries, in their order; the first is the one that sends it. */
+  batch?: number[]
 }
 
 /** What is known to exist at the provider for this operation. */
@@ -48,6 +50,8 @@ export type Progress = {
   foreign_run?: { id: string | null; since: string } | null
   /** What exists and cannot be read, by the provider's answer. */
   missing?: { code: string; since: string } | null
+  /** A message that was added in the same second as the one before it, and is being taken back. */
+  misplaced?: string | null
   /** Calls that others had left unanswered in the conversation were answered for them. */
   repaired?: boolean
   /** The metadata of the provider thread was replaced. */
@@ -72,6 +76,8 @@ export type ClaimedOperation = {
   progress: Progress | null
   provider_thread_id: string | null
   last_item_id: string | null
+  /** When the message came that is the newest item of the thread, by the database's clock (ISO 8601); null: the newest is something else. */
+  last_message_at: string | null
   /** The caller's own retry policy. */
   retry: RetryPolicy | null
   /** On whose behalf; the caller's own id. */
@@ -170,16 +176,18 @@ function outcomesById(settlements: readonly Settlement[]): string {
               failures: outcome.burnsAttempt ? 1 : 0,
               retry_ms: Math.min(Math.ceil(outcome.delayMs), longestPauseMs),
             }
-          : outcome.status === 'requires_action'
-            ? {
-                attempts,
-                status: 'requires_action',
-                result: outcome.result,
-                retry_ms: Math.min(Math.ceil(outcome.delayMs), longestPauseMs),
-              }
-            : outcome.status === 'held'
-              ? { attempts, status: 'pending', error: outcome.error, held: true }
-              : { ...outcome, attempts },
+          : outcome.status === 'holding'
+            ? { attempts, status: 'processing', hold_ms: outcome.leaseMs }
+            : outcome.status === 'requires_action'
+              ? {
+                  attempts,
+                  status: 'requires_action',
+                  result: outcome.result,
+                  retry_ms: Math.min(Math.ceil(outcome.delayMs), longestPauseMs),
+                }
+              : outcome.status === 'held'
+                ? { attempts, status: 'pending', error: outcome.error, held: true }
+                : { ...outcome, attempts },
       ]),
     ),
   )

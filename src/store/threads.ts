@@ -7,6 +7,8 @@ export type ThreadFacts = {
   provider?: ProviderName
   provider_thread_id?: string | null
   last_item_id?: string | null
+  /** When the message came that is the newest item (ISO 8601); null: the newest is something else. */
+  last_message_at?: string | null
   metadata?: Record<string, string>
 }
 
@@ -29,8 +31,9 @@ export async function noteThread(
                select t.id from threads t where t.id = $1 for no key update skip locked
              ), done as (
                update threads t
-                  set (provider, provider_thread_id, last_item_id, metadata, updated_at) = (
-                        select f.provider, f.provider_thread_id, f.last_item_id, f.metadata, clock_timestamp()
+                  set (provider, provider_thread_id, last_item_id, last_message_at, metadata, updated_at) = (
+                        select f.provider, f.provider_thread_id, f.last_item_id, f.last_message_at, f.metadata,
+                               clock_timestamp()
                           from jsonb_populate_record(t, $2) f)
                  from free
                 where t.id = free.id
@@ -48,4 +51,16 @@ export async function noteThread(
     })
     return rows[0].free ? undefined : locked
   })
+}
+
+/** The model of the latest run of a thread, among its last operations; null where that is not known. */
+export async function latestModel(pool: pg.Pool, threadId: string): Promise<string | null> {
+  const { rows } = await pool.query({
+    text: `select last.model from (
+             select o.turn, o.result #>> '{run,model}' as model from thread_operations o
+              where o.thread_id = $1 and o.turn is not null order by o.turn desc limit 20) as last
+            where last.model is not null order by last.turn desc limit 1`,
+    values: [threadId],
+  })
+  return rows[0]?.model ?? null
 }

@@ -53,6 +53,7 @@ describe.each(['responses', 'assistants'] as const)(
         result: { run: { id: row.progress.run_id, status: 'requires_action' } },
       })
       expect(line.emulator.stats.runsStarted).toBe(1)
+      await line.secondIsOver(thread)
       const next = await line.do(thread, 'add_message_and_run', {
         message: 'reply with exactly: free',
         ...who,

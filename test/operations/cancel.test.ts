@@ -144,6 +144,7 @@ describe.each(['responses', 'assistants'] as const)('a cancel_run on "%s"', (nam
       error: { code: 'cancelled', operation_id: asked },
     })
     line.emulator.setFaults([])
+    await line.secondIsOver(thread)
     const next = await line.do(thread, 'add_message_and_run', turn('next'))
     expect(next).toMatchObject({ status: 'completed', attempts: 1, result: { text: 'next' } })
     expect(line.emulator.stats).toMatchObject({ runsStarted: 2, conflicts: 0 })

@@ -11,6 +11,7 @@ describe.each(['responses', 'assistants'] as const)('a foreign run on "%s"', (na
     const line = await startLine(pool, name, { maxAttempts: 1 })
     const thread = `${name}:awaited`
     await line.do(thread, 'add_message', { message: 'Hi' })
+    await line.secondIsOver(thread)
     const { provider_thread_id } = await line.thread(thread)
     const foreign = line.emulator.foreignRun(provider_thread_id, { ms: 600 })
     const id = await line.insert(thread, 'add_message_and_run', started('ours'))

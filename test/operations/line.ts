@@ -174,6 +174,11 @@ export class Line {
     return rows[0]
   }
 
+  /** As if the second were over in which the newest message of the thread came: the next one need not wait for it. */
+  async secondIsOver(id: string): Promise<void> {
+    await this.#pool.query('update threads set last_message_at = null where id = $1', [id])
+  }
+
   /** What the ledger says of an operation beyond its statuses, oldest first. */
   async ledger(id: number): Promise<Array<{ to_status: string; code: string; detail: any }>> {
     const { rows } = await this.#pool.query(

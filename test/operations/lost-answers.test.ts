@@ -8,6 +8,7 @@ describe.each(['responses', 'assistants'] as const)('a lost answer of "%s"', (na
     const line = await startLine(pool, name)
     const thread = `${name}:message`
     await line.do(thread, 'add_message', { message: 'ok' })
+    await line.secondIsOver(thread)
     loseFirstAnswer(line.relay, 'POST', messagesPath)
     const row = await line.do(thread, 'add_message', { message: 'ok' })
     expect(row).toMatchObject({ status: 'completed', attempts: 2, failures: 1, intent: null })

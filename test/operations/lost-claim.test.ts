@@ -35,6 +35,7 @@ describe.each(['responses', 'assistants'] as const)('a claim on "%s" that is los
         },
       })
       await line.do(thread, 'add_message', { message: 'reply with exactly: once' })
+      await line.secondIsOver(thread)
       const messages = line.sent('POST', messagesPath).length
       armed = true
       const row = await line.do(

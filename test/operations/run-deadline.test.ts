@@ -41,6 +41,7 @@ describe.each(['responses', 'assistants'] as const)('a run on "%s" that takes to
       result: { run: { status: 'cancelled' } },
     })
     line.emulator.setFaults([])
+    await line.secondIsOver(`${name}:always`)
     const next = await line.do(`${name}:always`, 'add_message_and_run', ask)
     expect(next).toMatchObject({ status: 'completed', attempts: 1 })
   })

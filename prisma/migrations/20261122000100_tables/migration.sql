@@ -7,6 +7,7 @@ create table threads (
   provider            text,
   provider_thread_id  text,
   last_item_id        text,
+  last_message_at     timestamptz(6),
   last_turn           bigint not null default 0,
   metadata            jsonb not null default '{}',
   on_failure          text not null default 'continue',
