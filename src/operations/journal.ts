@@ -2,6 +2,7 @@ import type pg from 'pg'
 import { InturnError } from '../errors.ts'
 import type { OnPoint, Point } from '../model/point.ts'
 import { ProviderError } from '../provider/provider-error.ts'
+import { type BatchMember, beginBatch, noteBatch } from '../store/batches.ts'
 import type { ClaimedOperation, Intent, Progress } from '../store/claim.ts'
 import { noteProgress } from '../store/release.ts'
 import { noteThread, type ThreadFacts } from '../store/threads.ts'
@@ -96,40 +97,34 @@ export class Journal {
    * Sends something that must not be sent twice; the caller notes what came of it. Throws CancelWanted
    * where it would begin something for an operation that is to be cancelled.
    */
-  async send<T>(call: string, after: string | null, work: () => Promise<T>): Promise<T> {
-    if (this.#options.cancelWanted.aborted && !this.#isStillSent(call)) throw new CancelWanted()
-    this.#options.onSend()
-    this.reach('before_intent')
-    const earlier = this.#intent
-    const intent = { call, after, timeout_ms: this.#options.timeoutMs }
-    await this.#write(intent, {})
-    this.reach('before_send')
-    try {
-      const answer = await work()
-      this.reach('after_send')
-      return answer
-    } catch (error) {
-      // Certainly refused, so it was never sent; an earlier call of unknown outcome stays one.
-      if (isRefused(error) && this.#intent === intent) await this.#write(earlier, {})
-      throw error
-    }
+  send<T>(call: string, after: string | null, work: () => Promise<T>): Promise<T> {
+    return this.#send(call, after, (intent) => this.#write(intent, {}), work)
   }
 
-  /** Although somebody wants the operation cancelled. */
-  #isStillSent(call: string): boolean {
-    const { reason } = this.#options.cancelWanted
-    if (isInterruption(reason) && keepings.includes(call)) return true
-    return endings.includes(call) || (call === 'update_thread' && this.unresolved(call) !== null)
+  /**
+   * As `send`, for the message of an add_message and those of up to `most` - 1 that wait right behind it;
+   * `work` gets all of them, its own first.
+   */
+  sendBatch<T>(
+    after: string | null,
+    most: number,
+    work: (members: BatchMember[]) => Promise<T>,
+  ): Promise<T> {
+    return this.#send('add_message', after, (intent) => this.#beginBatch(intent, most), work)
   }
 
-  /** Writes down what is known now; nothing is of unknown outcome any more, and nothing in the way. */
-  async note(progress: Progress): Promise<void> {
+  /**
+   * Writes down what is known now; nothing is of unknown outcome any more, and nothing in the way.
+   * `others`: what is known of the other members of a batch.
+   */
+  async note(progress: Progress, others: Record<number, Progress> = {}): Promise<void> {
     const { foreign_run, missing } = this.#progress
-    await this.#write(null, {
+    const known = {
       ...(foreign_run && { foreign_run: null }),
       ...(missing && { missing: null }),
       ...progress,
-    })
+    }
+    await this.#write(null, known, others)
     this.reach('after_note')
   }
 
@@ -160,10 +155,60 @@ export class Journal {
     this.#options.onPoint?.(point, this.#operation)
   }
 
-  async #write(intent: Intent | null, progress: Progress): Promise<void> {
+  async #send<Written, T>(
+    call: string,
+    after: string | null,
+    write: (intent: Intent) => Promise<Written>,
+    work: (written: Written) => Promise<T>,
+  ): Promise<T> {
+    if (this.#options.cancelWanted.aborted && !this.#isStillSent(call)) throw new CancelWanted()
+    this.#options.onSend()
+    this.reach('before_intent')
+    const earlier = this.#intent
+    const written = await write({ call, after, timeout_ms: this.#options.timeoutMs })
+    const intent = this.#intent
+    this.reach('before_send')
+    try {
+      const answer = await work(written)
+      this.reach('after_send')
+      return answer
+    } catch (error) {
+      // Certainly refused, so it was never sent; an earlier call of unknown outcome stays one.
+      if (isRefused(error) && this.#intent === intent) await this.#write(earlier, {})
+      throw error
+    }
+  }
+
+  /** Although somebody wants the operation cancelled. */
+  #isStillSent(call: string): boolean {
+    const { reason } = this.#options.cancelWanted
+    if (isInterruption(reason) && keepings.includes(call)) return true
+    return endings.includes(call) || (call === 'update_thread' && this.unresolved(call) !== null)
+  }
+
+  async #beginBatch(intent: Intent, most: number): Promise<BatchMember[]> {
     const { pool, dispatcherId, signal } = this.#options
+    const members = await whileLocked(signal, () =>
+      beginBatch(pool, dispatcherId, this.#operation, intent, most),
+    )
+    if (members.length === 0) throw new ClaimLost()
+    const batch = members.length > 1 ? { batch: members.map(({ id }) => id) } : {}
+    this.#intent = { ...intent, ...batch }
+    return members
+  }
+
+  async #write(
+    intent: Intent | null,
+    progress: Progress,
+    others: Record<number, Progress> = {},
+  ): Promise<void> {
+    const { pool, dispatcherId, signal } = this.#options
+    // Whoever leaves a batch lets the others go with it.
+    const left = intent?.batch === undefined ? this.#intent?.batch : undefined
     const isMine = await whileLocked(signal, () =>
-      noteProgress(pool, dispatcherId, this.#operation, intent, progress),
+      left === undefined
+        ? noteProgress(pool, dispatcherId, this.#operation, intent, progress)
+        : noteBatch(pool, dispatcherId, this.#operation, intent, progress, left, others),
     )
     if (!isMine) throw new ClaimLost()
     this.#intent = intent

@@ -2,6 +2,14 @@
 -- `set inturn.line = 'on'`; they alone move operations on. Everybody else may cancel what still waits
 -- and change data or priority of what was never claimed.
 
+-- Whether the message of an operation that waits for its turn is at the provider, or on its way there,
+-- together with that of one before it. What retry_operation has sent back is another matter.
+create function is_sent_along(p_row thread_operations) returns boolean language sql immutable as $$
+  select p_row.turn is null and p_row.finished_at is null
+     and (coalesce(p_row.intent ? 'batch' and not p_row.intent ? 'sent_back', false)
+          or coalesce(p_row.progress ? 'message_id' and not p_row.progress ? 'sent_back', false))
+$$;
+
 -- Refuses an UPDATE that comes from outside the line, or returns the provider that the row goes to now.
 -- Security definer, because who may change an operation need not be allowed to read threads.
 create function guard_update_from_outside(p_old thread_operations, p_new thread_operations) returns text
@@ -35,6 +43,12 @@ begin
       message = format('operation %s is %s, and an UPDATE does not reach what is under way', p_old.id,
                        p_old.status || coalesce(' by ' || p_old.claimed_by, '')),
       hint = format('To end it: INSERT INTO thread_operations (thread_id, operation) VALUES (%L, ''cancel_run'');', p_old.thread_id);
+  end if;
+  if is_sent_along(p_old) and (p_new.status, p_new.data) is distinct from (p_old.status, p_old.data) then
+    raise check_violation using
+      constraint = 'message_is_sent_along',
+      message = format('the message of operation %s goes to the provider together with the one before it', p_old.id),
+      hint = 'It can be neither changed nor cancelled any more: it is completed when its turn comes. To take it back, delete it at the provider then.';
   end if;
   if p_new.status not in (p_old.status, 'cancelled') then
     raise check_violation using

@@ -36,7 +36,8 @@ create function may_start(p_id bigint) returns boolean language sql stable as $$
     select from thread_operations o
      cross join lateral unresumed_failure(o.thread_id) as failure
      where o.id = p_id and o.turn is null
-       and (failure.on_failure = 'halt' or stood_in_line(o.id, o.thread_id, o.place, o.created_at, failure.failed_at)))
+       and (failure.on_failure = 'halt'
+            or stood_in_line(o.id, o.thread_id, o.place, o.created_at, failure.failed_at) and not is_sent_along(o)))
 $$;
 
 -- Cancels what waited in these lines when one of their operations failed, where the thread says so: up
@@ -55,7 +56,7 @@ begin
     v_ids := array(
       select o.id from thread_operations o
        where o.thread_id = v_failure.thread_id and o.place is not null and o.turn is null
-         and stood_in_line(o.id, o.thread_id, o.place, o.created_at, v_failure.failed_at)
+         and stood_in_line(o.id, o.thread_id, o.place, o.created_at, v_failure.failed_at) and not is_sent_along(o)
        order by o.place limit 1000 for update skip locked);
     update thread_operations o
        set status = 'cancelled', place = null, ready_at = null, finished_at = clock_timestamp(),

@@ -66,11 +66,12 @@ create function cancelled_by(p_cancellation jsonb) returns jsonb language sql im
    where p_cancellation is not null
 $$;
 
--- Whether a started operation has something at the provider that is to be brought to its end: a call of
--- unknown outcome, a run that may go on, an answer that was found, or all that it was to do. isBegun of
+-- Whether an operation has something at the provider that is to be brought to its end: a call of
+-- unknown outcome, a run that may go on, an answer that was found, or all that it was to do; also one that
+-- was not started, whose message is sent along. isBegun of
 -- src/operations/cancelling.ts says the same.
 create function is_under_way(o thread_operations) returns boolean language sql immutable as $$
-  select o.turn is not null and coalesce(
+  select is_sent_along(o) or o.turn is not null and coalesce(
               o.intent ->> 'call' <> 'create_thread'
            or (o.progress ? 'run_id' and not coalesce(o.progress -> 'failed_run_ids', '[]') ? (o.progress ->> 'run_id'))
            or o.progress ? 'answered'
