@@ -148,6 +148,7 @@ create table threads (
   provider text,
   provider_thread_id text,
   last_item_id text,
+  last_message_at timestamp(6) with time zone,
   last_turn bigint default 0 not null,
   metadata jsonb default '{}'::jsonb not null,
   on_failure text default 'continue'::text not null,
@@ -309,6 +310,61 @@ begin
   end if;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.begin_batch(p_dispatcher text, p_id bigint, p_attempts integer, p_intent jsonb, p_most integer)
+ RETURNS TABLE(id bigint, data jsonb)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_sort TO 'off'
+ SET enable_incremental_sort TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '1s'
+AS $function$
+declare
+  v_thread text;
+  v_behind bigint[];
+  v_free bigint[];
+  v_intent jsonb := jsonb_build_object('at', clock_timestamp()) || p_intent;
+begin
+  select o.thread_id into v_thread from thread_operations o
+   where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts for update;
+  if not found then
+    return;
+  end if;
+  v_behind := array(
+    select o.id from thread_operations o
+     where o.thread_id = v_thread and o.place > started_place() order by o.place limit p_most - 1);
+  if lines_to_arrange(array[p_id]) is not null then
+    v_behind := '{}'; -- some of them may be merged, superseded or wait for a pause
+  end if;
+  v_free := array(
+    select o.id from thread_operations o
+     where o.id = any (v_behind)
+       and o.operation = 'add_message' and o.status = 'pending' and o.place is not null and o.attempts = 0
+       and num_nonnulls(o.intent, o.progress, o.merges) = 0
+       and coalesce(o.ready_at <= clock_timestamp(), true) and cancellation_of(o.id) is null
+       for update skip locked);
+  v_behind := v_behind[:coalesce((
+    select min(b.n) - 1 from unnest(v_behind) with ordinality as b (id, n) where not b.id = any (v_free)), p_most)];
+  if v_behind <> '{}' then
+    v_intent := v_intent || jsonb_build_object('batch', p_id || v_behind);
+    update thread_operations o
+       set intent = v_intent || jsonb_build_object('place', o.place), place = started_place() + b.n
+      from unnest(v_behind) with ordinality as b (id, n)
+     where o.id = b.id;
+  end if;
+  update thread_operations o set intent = v_intent where o.id = p_id;
+  return query
+    select o.id, o.data from unnest(p_id || v_behind) with ordinality as b (id, n)
+      join thread_operations o on o.id = b.id order by b.n;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.busy_error(p_operation_id bigint)
  RETURNS jsonb
  LANGUAGE sql
@@ -317,6 +373,42 @@ AS $function$
   select jsonb_build_object('code', 'thread_busy', 'operation_id', p_operation_id,
     'message', format('The thread was busy with operation %s, and if_busy is reject.', p_operation_id))
 $function$;
+
+CREATE OR REPLACE FUNCTION public.cancel_holds(p_dispatcher text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_sort TO 'off'
+ SET enable_incremental_sort TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_material TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '20ms'
+AS $function$
+declare
+  v_hold record;
+  v_found boolean := false;
+begin
+  perform set_config('inturn.actor', p_dispatcher, true);
+  for v_hold in
+    select o.id, cancelled_by(cancellation_of(o.id)) as error
+      from thread_operations c join thread_operations o on o.id = c.target_id
+     where c.status = 'pending' and c.place is null and c.operation = 'cancel_run' and o.held_until is not null
+     limit 100 for update of o skip locked
+  loop
+    v_found := end_hold(v_hold.id, 'cancelled', v_hold.error) or v_found;
+  end loop;
+  if v_found then
+    perform wake_dispatchers();
+  end if;
+  return v_found;
+end $function$;
 
 CREATE OR REPLACE FUNCTION public.cancel_rest(p_threads text[])
  RETURNS void
@@ -334,7 +426,7 @@ begin
     v_ids := array(
       select o.id from thread_operations o
        where o.thread_id = v_failure.thread_id and o.place is not null and o.turn is null
-         and stood_in_line(o.id, o.thread_id, o.place, o.created_at, v_failure.failed_at)
+         and stood_in_line(o.id, o.thread_id, o.place, o.created_at, v_failure.failed_at) and not is_sent_along(o)
        order by o.place limit 1000 for update skip locked);
     update thread_operations o
        set status = 'cancelled', place = null, ready_at = null, finished_at = clock_timestamp(),
@@ -537,6 +629,30 @@ AS $function$
   select hashtextextended('inturn dispatcher ' || p_dispatcher, 0)
 $function$;
 
+CREATE OR REPLACE FUNCTION public.end_hold(p_id bigint, p_status text, p_error jsonb)
+ RETURNS boolean
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_thread text;
+begin
+  update thread_operations o
+     set status = p_status, place = null, claimed_by = null, held_until = null, finished_at = clock_timestamp(), error = p_error,
+         result = (select jsonb_build_object('provider_thread_id', t.provider_thread_id) from threads t
+                    where p_status = 'completed' and t.id = o.thread_id and t.provider_thread_id is not null)
+   where o.id = p_id and o.finished_at is null
+  returning o.thread_id into v_thread;
+  if not found then
+    return false; -- two cancel_runs meant the same hold
+  end if;
+  perform settle_cancellations(array[p_id]);
+  perform notify_waiters(array[p_id]);
+  if p_status = 'failed' then
+    perform cancel_rest(array[v_thread]);
+  end if;
+  return mark_heads((next_in_line(array[v_thread])).waiting) > 0;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.end_waiting(p_ids bigint[], p_status text, p_error jsonb)
  RETURNS void
  LANGUAGE plpgsql
@@ -616,6 +732,42 @@ begin
   return true;
 exception when lock_not_available or deadlock_detected then
   return false;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.expire_holds(p_dispatcher text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_sort TO 'off'
+ SET enable_incremental_sort TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_material TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '20ms'
+AS $function$
+declare
+  v_hold record;
+  v_found boolean := false;
+begin
+  perform set_config('inturn.actor', p_dispatcher, true);
+  for v_hold in
+    select o.id, o.held_until from thread_operations o
+     where o.status = 'processing' and o.held_until <= clock_timestamp()
+     limit 100 for update skip locked
+  loop
+    v_found := end_hold(v_hold.id, 'failed', jsonb_build_object('code', 'hold_expired', 'message',
+      format('The hold was neither released nor renewed until %s.', date_trunc('milliseconds', v_hold.held_until)))) or v_found;
+  end loop;
+  if v_found then
+    perform wake_dispatchers();
+  end if;
+  return v_found;
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.forget_streams()
@@ -754,6 +906,12 @@ begin
                        p_old.status || coalesce(' by ' || p_old.claimed_by, '')),
       hint = format('To end it: INSERT INTO thread_operations (thread_id, operation) VALUES (%L, ''cancel_run'');', p_old.thread_id);
   end if;
+  if is_sent_along(p_old) and (p_new.status, p_new.data) is distinct from (p_old.status, p_old.data) then
+    raise check_violation using
+      constraint = 'message_is_sent_along',
+      message = format('the message of operation %s goes to the provider together with the one before it', p_old.id),
+      hint = 'It can be neither changed nor cancelled any more: it is completed when its turn comes. To take it back, delete it at the provider then.';
+  end if;
   if p_new.status not in (p_old.status, 'cancelled') then
     raise check_violation using
       constraint = 'transition_is_legal',
@@ -822,6 +980,41 @@ AS $function$
         limit 1) as head)
 $function$;
 
+CREATE OR REPLACE FUNCTION public.held_hold(p_id bigint)
+ RETURNS thread_operations
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_hold thread_operations;
+begin
+  select * into v_hold from thread_operations o where o.id = p_id for update;
+  if not found then
+    raise check_violation using
+      constraint = 'operation_exists',
+      message = format('there is no operation %s', p_id),
+      hint = 'Insert a hold: INSERT INTO thread_operations (thread_id, operation) VALUES (…, ''hold'') RETURNING id;';
+  end if;
+  if v_hold.operation <> 'hold' then
+    raise check_violation using
+      constraint = 'operation_is_a_hold',
+      message = format('operation %s is no hold but %s', p_id, v_hold.operation),
+      hint = 'Only a hold is released or renewed; dispatchers end all other operations.';
+  end if;
+  if v_hold.finished_at is not null then
+    raise check_violation using
+      constraint = 'hold_is_not_over',
+      message = format('hold %s is over: %s%s', p_id, v_hold.status, ' (' || (v_hold.error ->> 'code') || ')'),
+      hint = format('Others may have the thread by now: stop what you do there, and insert a new hold for %L.', v_hold.thread_id);
+  end if;
+  if v_hold.held_until is null then
+    raise check_violation using
+      constraint = 'hold_has_begun',
+      message = format('hold %s is %s and does not have the thread yet', p_id, v_hold.status),
+      hint = format('Wait until its held_until is set; to withdraw it while it is pending: UPDATE thread_operations SET status = ''cancelled'' WHERE id = %s;', p_id);
+  end if;
+  return v_hold;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.holds_place(o thread_operations)
  RETURNS boolean
  LANGUAGE sql
@@ -850,12 +1043,22 @@ begin
      and cancellation_of(a.id) is null;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.is_sent_along(p_row thread_operations)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select p_row.turn is null and p_row.finished_at is null
+     and (coalesce(p_row.intent ? 'batch' and not p_row.intent ? 'sent_back', false)
+          or coalesce(p_row.progress ? 'message_id' and not p_row.progress ? 'sent_back', false))
+$function$;
+
 CREATE OR REPLACE FUNCTION public.is_under_way(o thread_operations)
  RETURNS boolean
  LANGUAGE sql
  IMMUTABLE
 AS $function$
-  select o.turn is not null and coalesce(
+  select is_sent_along(o) or o.turn is not null and coalesce(
               o.intent ->> 'call' <> 'create_thread'
            or (o.progress ? 'run_id' and not coalesce(o.progress -> 'failed_run_ids', '[]') ? (o.progress ->> 'run_id'))
            or o.progress ? 'answered'
@@ -1081,7 +1284,8 @@ AS $function$
     select from thread_operations o
      cross join lateral unresumed_failure(o.thread_id) as failure
      where o.id = p_id and o.turn is null
-       and (failure.on_failure = 'halt' or stood_in_line(o.id, o.thread_id, o.place, o.created_at, failure.failed_at)))
+       and (failure.on_failure = 'halt'
+            or stood_in_line(o.id, o.thread_id, o.place, o.created_at, failure.failed_at) and not is_sent_along(o)))
 $function$;
 
 CREATE OR REPLACE FUNCTION public.merge_waiting(p_first thread_operations)
@@ -1138,6 +1342,16 @@ begin
     'message', format('Its message goes to the provider with operation %s, whose run answers it.', v_last)));
   return v_last;
 end $function$;
+
+CREATE OR REPLACE FUNCTION public.messages_of_batch(p_batch bigint[])
+ RETURNS TABLE(id bigint, data jsonb)
+ LANGUAGE sql
+ STABLE
+ SET enable_seqscan TO 'off'
+AS $function$
+  select o.id, o.data from unnest(p_batch) with ordinality as b (id, n)
+    join thread_operations o on o.id = b.id order by b.n
+$function$;
 
 CREATE OR REPLACE FUNCTION public.move_on_after_cancel()
  RETURNS trigger
@@ -1208,6 +1422,45 @@ AS $function$
        order by o.place limit 1) as head on true
 $function$;
 
+CREATE OR REPLACE FUNCTION public.note_batch(p_dispatcher text, p_id bigint, p_attempts integer, p_intent jsonb, p_progress jsonb, p_batch bigint[], p_others jsonb)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '1s'
+AS $function$
+declare
+  v_free bigint[];
+  v_last_held integer;
+begin
+  if not note_progress(p_dispatcher, p_id, p_attempts, p_intent, p_progress) then
+    return false;
+  end if;
+  v_free := array(
+    select o.id from thread_operations o
+     where o.id = any (p_batch) and o.id <> p_id and o.status = 'pending' and o.turn is null
+       and o.intent -> 'batch' = to_jsonb(p_batch)
+       for update skip locked);
+  -- Nobody goes back behind a member that keeps its place.
+  select max(b.n) into v_last_held
+    from unnest(p_batch) with ordinality as b (id, n) join thread_operations o on o.id = b.id
+   where not o.id = any (v_free) and o.status = 'pending' and o.turn is null and o.intent ? 'batch';
+  update thread_operations o
+     set intent = null,
+         progress = p_others -> o.id::text,
+         place = case when p_others ? o.id::text or b.n < v_last_held then o.place else (o.intent ->> 'place')::bigint end
+    from unnest(p_batch) with ordinality as b (id, n)
+   where o.id = b.id and o.id = any (v_free);
+  return true;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.note_progress(p_dispatcher text, p_id bigint, p_attempts integer, p_intent jsonb, p_progress jsonb)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -1230,7 +1483,7 @@ AS $function$
   select pg_notify('inturn_settled', o.id::text)
     from thread_operations o
    where o.id = any (p_ids)
-     and o.status in ('completed', 'failed', 'cancelled')
+     and (o.status in ('completed', 'failed', 'cancelled') or o.held_until is not null)
      and exists (select from operation_waiters w where w.operation_id = o.id)
 $function$;
 
@@ -1531,6 +1784,26 @@ begin
   return p_row;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.release_hold(p_id bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET lock_timeout TO '2s'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_sort TO 'off'
+AS $function$
+begin
+  perform set_config('inturn.actor', session_actor(), true);
+  if end_hold((held_hold(p_id)).id, 'completed', null) then
+    perform wake_dispatchers();
+  end if;
+exception when lock_not_available or deadlock_detected then
+  perform refuse_locked(format('hold %s or the next of its line', p_id));
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.release_lost_operations(p_dispatcher text)
  RETURNS bigint[]
  LANGUAGE plpgsql
@@ -1556,7 +1829,7 @@ begin
   perform set_config('inturn.actor', p_dispatcher, true);
   v_lost := array(
     select o.id from thread_operations o
-     where o.status = 'processing' and not o.claimed_by = any (v_signed_on)
+     where o.status = 'processing' and not o.claimed_by = any (v_signed_on) and o.held_until is null
        and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)
      limit 1000 for update skip locked);
   if v_lost <> '{}' then
@@ -1565,7 +1838,7 @@ begin
     v_signed_on := array(select d.id from dispatchers d);
     with released as (
       update thread_operations o set status = 'pending', claimed_by = null, ready_at = clock_timestamp()
-       where o.id = any (v_lost) and not o.claimed_by = any (v_signed_on)
+       where o.id = any (v_lost) and not o.claimed_by = any (v_signed_on) and o.held_until is null
          and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)
       returning o.id
     )
@@ -1589,6 +1862,33 @@ begin
     from (select thread_id, max(turn) as turn from old_rows group by thread_id) as gone
    where t.id = gone.thread_id and t.last_turn < gone.turn;
   return null;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.renew_hold(p_id bigint, p_ms integer)
+ RETURNS timestamp with time zone
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET lock_timeout TO '2s'
+AS $function$
+declare
+  v_id bigint;
+  v_until timestamptz;
+begin
+  if p_ms is null or p_ms not between 100 and 86400000 then
+    raise check_violation using
+      constraint = 'lease_is_a_time',
+      message = format('a hold is renewed for 100 to 86400000 milliseconds, not %s', coalesce(p_ms::text, 'null')),
+      hint = format('For a minute from now: SELECT renew_hold(%s, 60000);', p_id);
+  end if;
+  v_id := (held_hold(p_id)).id;
+  update thread_operations o set held_until = clock_timestamp() + p_ms * interval '1 millisecond'
+   where o.id = v_id
+  returning o.held_until into v_until;
+  return v_until;
+exception when lock_not_available or deadlock_detected then
+  perform refuse_locked(format('hold %s', p_id));
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.resume_lane(p_provider text, p_key text, p_model text DEFAULT ''::text)
@@ -1926,8 +2226,10 @@ begin
              ready_at = case when (p_outcomes -> o.id::text ->> 'held')::boolean then never()
                              else clock_timestamp() + (p_outcomes -> o.id::text ->> 'retry_ms')::integer * interval '1 millisecond' end,
              finished_at = case when p_outcomes -> o.id::text ->> 'status' in ('completed', 'failed', 'cancelled') then clock_timestamp() end,
-             place = case when p_outcomes -> o.id::text ->> 'status' in ('pending', 'requires_action') then o.place end,
-             claimed_by = null
+             place = case when p_outcomes -> o.id::text ->> 'status' in ('pending', 'requires_action', 'processing') then o.place end,
+             -- Only a hold stays in processing: from now on its caller has the thread, and no dispatcher.
+             claimed_by = case when p_outcomes -> o.id::text ->> 'status' = 'processing' then o.created_by end,
+             held_until = clock_timestamp() + (p_outcomes -> o.id::text ->> 'hold_ms')::integer * interval '1 millisecond'
        where o.id = any (v_free)
          and o.claimed_by = p_dispatcher and o.attempts = (p_outcomes -> o.id::text ->> 'attempts')::integer;
       get diagnostics v_settled = row_count;
@@ -2009,7 +2311,7 @@ begin
                     where f.thread_id = o.thread_id and f.place is not null order by f.place limit 1)
        and (t.on_failure = 'continue' or may_start(o.id))
     returning o.id, o.thread_id, o.operation, o.data, o.retry, o.user_id, o.merges, cancellation_of(o.id) as cancellation, o.turn, o.attempts, o.failures, o.provider, o.intent, o.progress,
-              t.provider_thread_id, t.last_item_id, clock_timestamp() as claimed_at,
+              t.provider_thread_id, t.last_item_id, t.last_message_at, clock_timestamp() as claimed_at,
               extract(epoch from clock_timestamp() - (o.intent ->> 'at')::timestamptz) * 1000 as intent_age_ms
   )
   select array_agg(row_to_json(s)::text) into v_started from started s;
@@ -2532,6 +2834,7 @@ create view waiting_operations as
             ELSE NULL::interval
         END AS waited_as_head,
         CASE
+            WHEN active.held_until IS NOT NULL THEN format('behind operation %s, a hold of %s until %s'::text, active.id, active.claimed_by, date_trunc('second'::text, active.held_until))
             WHEN active.id IS NOT NULL THEN format('behind operation %s, %s since %s'::text, active.id, active.status, date_trunc('second'::text, active.started_at))
             WHEN failure.on_failure = 'halt'::text THEN format('halted since operation %s failed: resume_thread or retry_operation'::text, failure.operation_id)
             WHEN o.id <> first.id AND first.ready_at = never() THEN format('behind operation %s, which is held for an operator'::text, first.id)

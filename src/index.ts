@@ -1,4 +1,5 @@
 export {
+  HoldLostError,
   IdempotencyConflictError,
   OperationCancelledError,
   OperationFailedError,
@@ -6,12 +7,14 @@ export {
   RefusedError,
   ResultTimeoutError,
 } from './client/errors.ts'
+export type { Held, HoldOptions } from './client/hold.ts'
 export { Inturn, type InturnOptions } from './client/inturn.ts'
 export { migrate } from './client/migrate.ts'
 export type { EnqueueOptions, JoinOptions, NewOperation } from './client/new-operation.ts'
 export type { OperationHandle, ResultOf, ResultOptions } from './client/operation-handle.ts'
 export type { StreamOptions } from './client/operation-stream.ts'
 export type { CancelOptions, ThreadHandle } from './client/thread-handle.ts'
+export type { WaitOptions } from './client/until-settled.ts'
 export type { MigrateResult } from './db/migrate.ts'
 export type { CallerTransaction, PrismaTransaction } from './db/query.ts'
 export { InturnError } from './errors.ts'

@@ -1,5 +1,6 @@
 import { InturnError } from '../errors.ts'
 import type { Failure, OperationResult } from '../model/outcome.ts'
+import type { OperationState } from '../store/operations.ts'
 
 /**
  * The database refused what was asked, and nothing was written. `code` is the constraint's name, such
@@ -78,6 +79,15 @@ export class OperationSupersededError extends OperationCancelledError {
   }
 }
 
+/** What an operation that is final has brought. Throws where it failed or was cancelled. */
+export function resultOf({ id, status, result, error }: OperationState): OperationResult {
+  if (status === 'completed') return result ?? {}
+  if (status === 'failed') throw new OperationFailedError(id, error, result)
+  throw error?.code === 'superseded' && error.operation_id !== undefined
+    ? new OperationSupersededError(id, error, error.operation_id)
+    : new OperationCancelledError(id, error, result)
+}
+
 /** The operation was not final in time; it goes on all the same. Code `result_timeout`. */
 export class ResultTimeoutError extends InturnError {
   readonly operationId: number
@@ -90,6 +100,19 @@ export class ResultTimeoutError extends InturnError {
         hint: 'It keeps its place: call result() again to wait on, or cancel() to end it.',
       },
     )
+    this.operationId = operationId
+  }
+}
+
+/** The caller's own code has no longer the thread that it held. Code `hold_lost`. */
+export class HoldLostError extends InturnError {
+  /** The hold. */
+  readonly operationId: number
+
+  constructor(operationId: number, threadId: string, why: string) {
+    super('hold_lost', `Hold ${operationId} of thread "${threadId}" is lost: ${why}`, {
+      hint: 'Others may have the thread by now: stop what you do there, and hold it anew.',
+    })
     this.operationId = operationId
   }
 }

@@ -7,23 +7,13 @@ import type { StreamEvent } from '../model/stream-event.ts'
 import { enqueueRows } from '../store/enqueue-rows.ts'
 import { describeStanding, type OperationState, readStates, withdraw } from '../store/operations.ts'
 import { retryOperation } from '../store/retry-operation.ts'
-import {
-  OperationCancelledError,
-  OperationFailedError,
-  OperationSupersededError,
-  operationNotFound,
-  ResultTimeoutError,
-} from './errors.ts'
+import { operationNotFound, ResultTimeoutError, resultOf } from './errors.ts'
 import { type StreamOptions, streamOf } from './operation-stream.ts'
 import type { SettleWatch } from './settle-watch.ts'
 import type { StreamWatch } from './stream-watch.ts'
+import { untilSettled, type WaitOptions } from './until-settled.ts'
 
-export type ResultOptions = {
-  /** Longest wait, in milliseconds. Default: as long as it takes. */
-  timeoutMs?: number
-  /** Ends the wait, not the operation: `result` then rejects with the signal's reason. */
-  signal?: AbortSignal
-}
+export type ResultOptions = WaitOptions
 
 type Shown = {
   create_run: 'run' | 'text' | 'usage'
@@ -38,9 +28,6 @@ export type ResultOf<Kind extends OperationKind> = Kind extends keyof Shown
 
 /** What a handle asks: the tables, whoever waits for operations to settle, and whoever reads what they say. */
 export type HandleContext = { database: Database; watch: SettleWatch; streams: StreamWatch }
-
-/** The longest time that a timer of Node takes. */
-const longestTimerMs = 2 ** 31 - 1
 
 /** One operation in its line. Made by `enqueue`, or from an id by `inturn.operation(id)`. */
 export class OperationHandle<Kind extends OperationKind = OperationKind> {
@@ -69,38 +56,14 @@ export class OperationHandle<Kind extends OperationKind = OperationKind> {
    * const { text } = await handle.result({ timeoutMs: 60_000 })
    */
   async result({ timeoutMs, signal }: ResultOptions = {}): Promise<ResultOf<Kind>> {
-    signal?.throwIfAborted()
-    const { watch } = this.#context
-    let { id } = this
-    let watched = watch.watch(id)
-    const left = new AbortController()
-    const leave = (reason: unknown) => {
-      left.abort(reason)
-      watched.leave(reason)
-    }
-    const onAbort = () => leave(signal?.reason)
-    const late = Symbol('late')
-    const timer =
-      timeoutMs !== undefined && timeoutMs <= longestTimerMs
-        ? setTimeout(() => leave(late), timeoutMs)
-        : undefined
-    signal?.addEventListener('abort', onAbort)
-    try {
-      let end = await watched.settled
-      for (let into = mergedInto(end); into !== null; into = mergedInto(end)) {
-        left.signal.throwIfAborted()
-        id = into
-        watched = watch.watch(id)
-        end = await watched.settled
-      }
-      if (end.status === 'completed') return (end.result ?? {}) as ResultOf<Kind>
-      throw endedBadly(end)
-    } catch (error) {
-      if (error !== late) throw error
-      throw new ResultTimeoutError(id, timeoutMs ?? 0, await this.#standing(id))
-    } finally {
-      clearTimeout(timer)
-      signal?.removeEventListener('abort', onAbort)
+    const until = timeoutMs === undefined ? undefined : performance.now() + timeoutMs
+    for (let { id } = this; ; ) {
+      const restMs = until === undefined ? undefined : until - performance.now()
+      const end = await untilSettled(this.#context.watch, id, { timeoutMs: restMs, signal })
+      if (end === null) throw new ResultTimeoutError(id, timeoutMs ?? 0, await this.#standing(id))
+      const into = mergedInto(end)
+      if (into === null) return resultOf(end) as ResultOf<Kind>
+      id = into
     }
   }
 
@@ -165,10 +128,3 @@ export class OperationHandle<Kind extends OperationKind = OperationKind> {
 /** The operation that took the message of this one along. */
 const mergedInto = ({ error }: OperationState): number | null =>
   error?.code === 'merged' ? (error.operation_id ?? null) : null
-
-function endedBadly({ id, status, error, result }: OperationState): InturnError {
-  if (status === 'failed') return new OperationFailedError(id, error, result)
-  return error?.code === 'superseded' && error.operation_id !== undefined
-    ? new OperationSupersededError(id, error, error.operation_id)
-    : new OperationCancelledError(id, error, result)
-}

@@ -9,7 +9,9 @@ import { addWaiters, removeWaiters } from '../store/waiters.ts'
 import { clientClosed, operationNotFound } from './errors.ts'
 import { SettledChannel } from './settled-channel.ts'
 
-type Waiting = PromiseWithResolvers<OperationState>
+type Waiting = PromiseWithResolvers<OperationState> & {
+  isOver: (state: OperationState) => boolean
+}
 
 /** An operation that somebody waits for. */
 type Watched = {
@@ -54,10 +56,16 @@ export class SettleWatch {
     })
   }
 
-  /** `settled` resolves with the final state, or rejects with the reason with which one has left. */
-  watch(id: number): { settled: Promise<OperationState>; leave(reason: unknown): void } {
+  /**
+   * `settled` resolves with the state for which the wait is over (default: any final one), or rejects with
+   * the reason with which one has left.
+   */
+  watch(
+    id: number,
+    isOver: Waiting['isOver'] = ({ status }) => isFinal(status),
+  ): { settled: Promise<OperationState>; leave(reason: unknown): void } {
     if (this.#closed) throw clientClosed()
-    const waiting: Waiting = Promise.withResolvers()
+    const waiting: Waiting = { ...Promise.withResolvers<OperationState>(), isOver }
     const watched = this.#watched.get(id) ?? {
       waiting: new Set(),
       row: 'none',
@@ -140,11 +148,13 @@ export class SettleWatch {
     for (const id of due) {
       const state = states.get(id)
       const watched = this.#watched.get(id)
-      if (!watched || (state && !isFinal(state.status))) continue
-      for (const { resolve, reject } of watched.waiting) {
-        state ? resolve(state) : reject(operationNotFound(id))
+      if (!watched) continue
+      for (const waiting of watched.waiting) {
+        if (state && !waiting.isOver(state)) continue
+        state ? waiting.resolve(state) : waiting.reject(operationNotFound(id))
+        watched.waiting.delete(waiting)
       }
-      this.#drop(id, watched)
+      if (watched.waiting.size === 0) this.#drop(id, watched)
     }
   }
 

@@ -12,9 +12,12 @@ import {
   type ThreadState,
   type TimelineEntry,
 } from '../store/thread-views.ts'
+import { type Held, type HoldOptions, hold } from './hold.ts'
+import { idle } from './idle.ts'
 import type { Inturn } from './inturn.ts'
 import type { EnqueueOptions, JoinOptions, NewOperation } from './new-operation.ts'
 import type { HandleContext, OperationHandle } from './operation-handle.ts'
+import type { WaitOptions } from './until-settled.ts'
 
 export type CancelOptions = {
   /** Which operation of the thread. Default: the one that is active. */
@@ -27,11 +30,13 @@ export type CancelOptions = {
 export class ThreadHandle {
   readonly id: string
   readonly #inturn: Pick<Inturn, 'enqueue'>
+  readonly #context: HandleContext
   readonly #database: HandleContext['database']
 
-  constructor(inturn: Pick<Inturn, 'enqueue'>, { database }: HandleContext, id: string) {
+  constructor(inturn: Pick<Inturn, 'enqueue'>, context: HandleContext, id: string) {
     this.#inturn = inturn
-    this.#database = database
+    this.#context = context
+    this.#database = context.database
     this.id = id
   }
 
@@ -96,6 +101,35 @@ export class ThreadHandle {
     ...options
   }: CancelOptions & EnqueueOptions = {}): Promise<OperationHandle<'cancel_run'>> {
     return this.enqueue('cancel_run', { operation_id, reason }, options)
+  }
+
+  /**
+   * Has the thread to itself while `work` runs: it stands in the line as everybody else, and at its turn
+   * nothing of the line is served, and no run is on the provider thread, until `work` returns or throws.
+   * Gives what `work` returns. The lease is renewed meanwhile; `held.signal` is aborted when the hold is
+   * lost all the same: stop then, others have the thread.
+   *
+   * Throws what `work` throws; HoldLostError where the hold was lost before `work` had returned;
+   * OperationCancelledError where it was cancelled before it began, also because of a run of somebody
+   * else that does not end (`foreign_run_timeout`); `hold_timeout` and the signal's reason, after which it
+   * is withdrawn; and as `enqueue`.
+   *
+   * @example
+   * await thread.hold(async ({ providerThreadId, signal }) => {
+   *   await openai.conversations.items.create(providerThreadId, { items }, { signal })
+   * })
+   */
+  hold<T>(work: (held: Held) => Promise<T> | T, options: HoldOptions = {}): Promise<T> {
+    return hold(this, this.#context, work, options)
+  }
+
+  /**
+   * Resolves when nothing of the thread is served or waits in its line, and no run of anybody's is on the
+   * provider thread. What is scheduled does not count. It takes the thread for a moment to see that, and
+   * somebody else may come right after. Throws `idle_timeout` and the signal's reason.
+   */
+  idle(options: WaitOptions = {}): Promise<void> {
+    return idle(this, this.#context, options)
   }
 
   /**

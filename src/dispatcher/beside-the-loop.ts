@@ -1,5 +1,6 @@
 import { takeCancellations } from '../store/cancellations.ts'
 import type { Sighting } from '../store/dispatchers.ts'
+import { cancelHolds } from '../store/holds.ts'
 import { joinScheduled } from '../store/scheduled.ts'
 import { Chores } from './chores.ts'
 import { Failover } from './failover.ts'
@@ -31,6 +32,7 @@ export class BesideTheLoop {
       [
         { name: 'take_cancellations', run: takeCancellationsHere },
         { name: 'join_scheduled', run: () => joinScheduled(pool, host.dispatcherId()) },
+        { name: 'cancel_holds', run: () => cancelHolds(pool, host.dispatcherId()) },
         { name: 'delete_old_streams', run: () => cleaner.clean() },
       ],
       { everyMs: heartbeatMs, onFound: host.onFound, log },

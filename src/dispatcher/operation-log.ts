@@ -42,6 +42,8 @@ export function operationLog(
       } else if (outcome.status === 'requires_action') {
         const { run } = outcome.result
         logger.info({ ...line, ...(run && { run_id: run.id }) }, 'operation waits for tool outputs')
+      } else if (outcome.status === 'holding') {
+        logger.info({ ...line, lease_ms: outcome.leaseMs }, 'thread is held for its caller')
       } else if (outcome.status === 'retry') {
         const { error, delayMs } = outcome
         const again = { ...line, code: error.code, reason: error.message, delay_ms: delayMs }

@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import type { Logger } from 'pino'
+import { expireHolds } from '../store/holds.ts'
 import {
   giveBackOperations,
   releaseLostOperations,
@@ -17,7 +18,7 @@ type SweeperOptions = { pool: pg.Pool; sweepMs: number; log: Logger }
 /** Who sweeps: its id, what it holds, and what to do when there is something to claim. */
 type Sweeping = { dispatcherId(): string; claims: HeldClaims; onFound(): void }
 
-/** The safety nets, in the background: lines nobody marked, outcomes left beside, claims of nobody. */
+/** The safety nets, in the background: lines nobody marked, outcomes left beside, claims of nobody, holds whose lease is over. */
 export class Sweeper {
   readonly #options: SweeperOptions
   readonly #dispatcher: Sweeping
@@ -58,9 +59,10 @@ export class Sweeper {
       ]
       if (released.length > 0) log.warn({ operation_ids: released }, 'released lost operations')
       const settled = await settleNoted(pool, 100)
+      const expired = await expireHolds(pool, dispatcherId())
       const sweep = await sweepLines(pool, dispatcherId(), this.#after, threadsPerPass)
       this.#after = sweep.lastThread ?? ''
-      if (released.length + settled + sweep.marked > 0) onFound()
+      if (released.length + settled + sweep.marked > 0 || expired) onFound()
     } catch (error) {
       log.warn({ err: error }, 'sweep failed; will try again')
     }

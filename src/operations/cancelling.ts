@@ -87,9 +87,10 @@ export function isBegun({ operation }: ClaimedOperation, journal: Journal): bool
 export function underCancellation(outcome: Outcome, claim: Wanted, journal: Journal): Outcome {
   const cancellation = cancellationOf(claim, journal)
   const waits = outcome.status === 'retry' || outcome.status === 'held'
-  if (cancellation === null || !waits) return outcome
+  if (cancellation === null || !(waits || outcome.status === 'holding')) return outcome
   const { operation } = claim
-  if (!isBegun(operation, journal) && !owesMessages(claim, journal))
+  const isHold = outcome.status === 'holding'
+  if (isHold || (!isBegun(operation, journal) && !owesMessages(claim, journal)))
     return cancelled({ operation, journal }, cancellation)
   const { operation_id } = cancelledBy(cancellation)
   return { ...outcome, error: { ...outcome.error, operation_id } }

@@ -8,6 +8,8 @@ export type OperationState = {
   status: OperationStatus
   result: OperationResult | null
   error: Failure | null
+  /** It is a hold that has begun: its caller has the thread. */
+  held: boolean
 }
 
 /** How these operations stand now; those that do not exist are left out. */
@@ -16,7 +18,7 @@ export async function readStates(
   ids: readonly number[],
 ): Promise<OperationState[]> {
   const rows = await query(
-    `select id, status, result, error from ${schema}.thread_operations where id = any ($1::bigint[])`,
+    `select id, status, result, error, held_until is not null as held from ${schema}.thread_operations where id = any ($1::bigint[])`,
     [ids],
   )
   return rows.map((row) => ({ ...row, id: Number(row.id) }))
@@ -52,7 +54,7 @@ export async function describeStanding(
 ): Promise<string> {
   // The thread's id keeps the view from numbering every line there is.
   const [row] = await query(
-    `select o.status, o.claimed_by, o.started_at::text, w.position::int, w.waits_for
+    `select o.status, o.claimed_by, o.held_until::text, o.started_at::text, w.position::int, w.waits_for
        from ${schema}.thread_operations o
        left join (select * from ${schema}.waiting_operations where thread_id = $2::text) w on w.id = o.id
       where o.id = $1::bigint`,
@@ -62,6 +64,7 @@ export async function describeStanding(
   if (row.position !== null) {
     return `${row.status}, number ${row.position} in its line (${row.waits_for})`
   }
+  if (row.held_until !== null) return `held by ${row.claimed_by} until ${row.held_until}`
   return row.claimed_by === null
     ? row.status
     : `${row.status} since ${row.started_at} by dispatcher ${row.claimed_by}`

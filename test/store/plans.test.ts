@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import { describe, expect } from 'vitest'
+import { beginBatch, noteBatch } from '../../src/store/batches.ts'
 import { takeCancellations } from '../../src/store/cancellations.ts'
 import type { ClaimedOperation } from '../../src/store/claim.ts'
 import { noteProgress } from '../../src/store/release.ts'
@@ -22,6 +23,10 @@ const most = {
   'take cancellations': 400,
   'append to streams': 150,
   'delete old streams': 150,
+  'begin a batch': 900,
+  'end a batch': 900,
+  'expire holds': 400,
+  'cancel holds': 20,
 }
 
 /** The statements of a dispatcher's life, five operations or a hundred threads at a time. */
@@ -66,6 +71,13 @@ async function expectFewPages(
   )
   const { wanted } = await measure('take cancellations', () => takeCancellations(onClient, d.id))
   expect(wanted.size).toBe(5)
+  const intent = { call: 'add_message', after: null, timeout_ms: 1_000 }
+  const members = await measure('begin a batch', () =>
+    beginBatch(onClient, d.id, first, intent, 20),
+  )
+  const batch = members.map(({ id }) => id)
+  expect(batch[0]).toBe(first.id)
+  await measure('end a batch', () => noteBatch(onClient, d.id, first, null, {}, batch, {}))
   const next = await measure('round', () => d.settle(claimed, completed, { free: 5, floors }))
   expect(next.claimed).toHaveLength(5)
   const deleted = await measure('delete old streams', () => deleteOldStreams(onClient, 0, 10))
@@ -81,6 +93,8 @@ async function expectFewPages(
   await pool.query('delete from dispatchers')
   await measure('sweep', () => client.query(`select * from sweep_lines('s', '', 100)`))
   await measure('release', () => client.query(`select release_lost_operations('s')`))
+  await measure('expire holds', () => client.query(`select expire_holds('s')`))
+  await measure('cancel holds', () => client.query(`select cancel_holds('s')`))
   await measure('settle what is noted', () => client.query('select settle_noted(10)'))
 
   for (const [step, { pages, scans, largest }] of Object.entries(works)) {
@@ -156,7 +170,11 @@ describe('the statements of the line look at a few pages and never at a whole ta
     }
     await load(pool, 50, `'n' || i % 20`)
     // The safety nets go from thread to thread, past the dead entries of those that are done.
-    await expectFewPages(await connected(), pool, { sweep: 40_000, release: 6000 })
+    await expectFewPages(await connected(), pool, {
+      sweep: 40_000,
+      release: 6000,
+      'expire holds': 2000,
+    })
   })
 
   test('before 100,000 heads that wait for their time', async ({ pool, connected }) => {

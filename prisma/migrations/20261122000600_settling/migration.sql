@@ -24,8 +24,10 @@ begin
              ready_at = case when (p_outcomes -> o.id::text ->> 'held')::boolean then never()
                              else clock_timestamp() + (p_outcomes -> o.id::text ->> 'retry_ms')::integer * interval '1 millisecond' end,
              finished_at = case when p_outcomes -> o.id::text ->> 'status' in ('completed', 'failed', 'cancelled') then clock_timestamp() end,
-             place = case when p_outcomes -> o.id::text ->> 'status' in ('pending', 'requires_action') then o.place end,
-             claimed_by = null
+             place = case when p_outcomes -> o.id::text ->> 'status' in ('pending', 'requires_action', 'processing') then o.place end,
+             -- Only a hold stays in processing: from now on its caller has the thread, and no dispatcher.
+             claimed_by = case when p_outcomes -> o.id::text ->> 'status' = 'processing' then o.created_by end,
+             held_until = clock_timestamp() + (p_outcomes -> o.id::text ->> 'hold_ms')::integer * interval '1 millisecond'
        where o.id = any (v_free)
          and o.claimed_by = p_dispatcher and o.attempts = (p_outcomes -> o.id::text ->> 'attempts')::integer;
       get diagnostics v_settled = row_count;
@@ -52,11 +54,11 @@ begin
   return cardinality(p_ids) - v_settled - v_noted;
 end $$;
 
--- Tells those who wait for one of these results, when it is final.
+-- Tells those who wait for one of these: that it is final, or that their hold has the thread.
 create function notify_waiters(p_ids bigint[]) returns void language sql as $$
   select pg_notify('inturn_settled', o.id::text)
     from thread_operations o
    where o.id = any (p_ids)
-     and o.status in ('completed', 'failed', 'cancelled')
+     and (o.status in ('completed', 'failed', 'cancelled') or o.held_until is not null)
      and exists (select from operation_waiters w where w.operation_id = o.id)
 $$;

@@ -55,7 +55,8 @@ end $$;
 
 -- Gives back what is held by dispatchers that are not signed on. The operation stays first of its line
 -- and keeps its intent and progress, so that the next dispatcher looks at the provider before it sends
--- anything. What has an outcome noted is not given back: it is done.
+-- anything. What has an outcome noted is not given back: it is done. A hold that has begun is held by no
+-- dispatcher; it ends with its lease (expire_holds).
 create function release_lost_operations(p_dispatcher text) returns bigint[] language plpgsql security definer
   set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_incremental_sort = off
@@ -70,7 +71,7 @@ begin
   perform set_config('inturn.actor', p_dispatcher, true);
   v_lost := array(
     select o.id from thread_operations o
-     where o.status = 'processing' and not o.claimed_by = any (v_signed_on)
+     where o.status = 'processing' and not o.claimed_by = any (v_signed_on) and o.held_until is null
        and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)
      limit 1000 for update skip locked);
   if v_lost <> '{}' then
@@ -79,7 +80,7 @@ begin
     v_signed_on := array(select d.id from dispatchers d);
     with released as (
       update thread_operations o set status = 'pending', claimed_by = null, ready_at = clock_timestamp()
-       where o.id = any (v_lost) and not o.claimed_by = any (v_signed_on)
+       where o.id = any (v_lost) and not o.claimed_by = any (v_signed_on) and o.held_until is null
          and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)
       returning o.id
     )

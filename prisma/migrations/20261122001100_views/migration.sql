@@ -41,6 +41,8 @@ select o.id, o.thread_id, o.operation, o.priority,
        coalesce(o.head_since, clock_timestamp()) - o.created_at as waited_for_thread,
        case when o.head_since is not null then clock_timestamp() - o.head_since end as waited_as_head,
        case
+         when active.held_until is not null then format('behind operation %s, a hold of %s until %s', active.id, active.claimed_by,
+                                                        date_trunc('second', active.held_until))
          when active.id is not null then format('behind operation %s, %s since %s', active.id, active.status,
                                                 date_trunc('second', active.started_at))
          when failure.on_failure = 'halt'

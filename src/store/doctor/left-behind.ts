@@ -6,14 +6,14 @@ export const leftBehindInvariants = ({ staleMs }: Limits): Invariant[] => [
   {
     name: 'claims_have_living_owners',
     promise: 'Whoever is being served is served by a dispatcher that lives.',
-    // requires_action waits for a person and needs nobody alive; a noted outcome is already over.
+    // requires_action waits for a person and needs nobody alive, nor does a hold; a noted outcome is already over.
     sql: `
 select o.id, o.thread_id as thread,
        format('held by %s, %s', o.claimed_by,
               coalesce('silent for ' || date_trunc('second', clock_timestamp() - d.beat_at), 'which is not signed on')) as detail
   from thread_operations o
   left join dispatchers d on d.id = o.claimed_by
- where o.status = 'processing' and ${ofThread('o')}
+ where o.status = 'processing' and o.held_until is null and ${ofThread('o')}
    and (d.beat_at > clock_timestamp() - d.lease_ms * interval '1 millisecond') is not true
    and not exists (select from unsettled_outcomes u where u.operation_id = o.id and u.attempts = o.attempts)`,
     momentary: true,

@@ -9,6 +9,7 @@ const beside = `('${kindsBesideTheLine.join("', '")}')`
 const hasPlace = `(o.operation not in ${beside} and o.status in ('pending', 'processing', 'requires_action'))`
 /** Active or ended well, in the line; what was refused because the thread was busy has failed without a turn. */
 const lacksTurn = `(o.turn is null and o.operation not in ${beside} and o.status in ('processing', 'requires_action', 'completed'))`
+const mayBeHeld = `(o.operation = 'hold' and o.status = 'processing')`
 const pastTheGuard = 'Somebody wrote this row past the guard. Find out who before it is set right.'
 
 /** What a row must hold, by how far it has come. */
@@ -25,6 +26,7 @@ select o.id, o.thread_id as thread, o.status || ': ' || concat_ws(', ',
          case when o.status not in ${final} and o.finished_at is not null then 'finished_at is set' end,
          case when o.status = 'processing' and o.claimed_by is null then 'claimed_by is null' end,
          case when o.status <> 'processing' and o.claimed_by is not null then 'claimed_by is set' end,
+         case when o.held_until is not null and not ${mayBeHeld} then 'held_until is set' end,
          case when o.status not in ('pending', 'requires_action') and o.ready_at is not null then 'ready_at is set' end,
          case when ${hasPlace} and o.place is null then 'place is null' end,
          case when not ${hasPlace} and o.place is not null then 'place is set' end,
@@ -35,6 +37,7 @@ select o.id, o.thread_id as thread, o.status || ': ' || concat_ws(', ',
  where ${ofThread('o')}
    and ((o.status in ${final}) <> (o.finished_at is not null)
      or (o.status = 'processing') <> (o.claimed_by is not null)
+     or (o.held_until is not null and not ${mayBeHeld})
      or (o.status not in ('pending', 'requires_action') and o.ready_at is not null)
      or (o.place is not null) <> ${hasPlace}
      or ${lacksTurn}
