@@ -83,6 +83,7 @@ describe.each(['responses', 'assistants'] as const)(
       expect(row).toMatchObject({ status: 'failed', error: { code: 'requires_action' } })
       line.relay.loseFrom = () => undefined
       line.emulator.setFaults([])
+      await line.secondIsOver(thread)
       const next = await line.do(thread, 'add_message_and_run', { message: 'Hi', ...who })
       expect(next).toMatchObject({ status: 'completed', attempts: 1 })
       expect(line.emulator.stats).toMatchObject({ runsStarted: 2, conflicts: 0 })

@@ -123,6 +123,31 @@ describe('neighbouring add_messages on "responses"', () => {
     await expectHealthy(pool)
   })
 
+  test('are not sent along where somebody who came meanwhile supersedes them', async ({ pool }) => {
+    const look = Promise.withResolvers<undefined>()
+    let looks = false
+    const line = await startLine(pool, 'responses', {
+      emulator: {
+        onRequest: ({ method, path }) => {
+          if (method !== 'GET' || !messagesPath.test(path)) return undefined
+          looks = true
+          return look.promise
+        },
+      },
+    })
+    await open(line, 'superseded')
+    const ids = await insertAll(pool, 'superseded', texts(3))
+    await waitFor(() => looks)
+    await pool.query(
+      `insert into thread_operations (thread_id, operation, data, if_busy) values ('superseded', 'add_message', '{"message": "latest"}', 'latest')`,
+    )
+    look.resolve(undefined)
+    expect(await statuses(line, ids)).toEqual(['completed', 'cancelled', 'cancelled'])
+    await waitFor(async () => (await line.said('superseded')).length === 2)
+    expect(await line.said('superseded')).toEqual(['user: message 0', 'user: latest'])
+    await expectHealthy(pool)
+  })
+
   test('are completed where a cancel_run comes too late, which says so', async ({ pool }) => {
     const answer = Promise.withResolvers<undefined>()
     const line = await startLine(pool, 'responses', {

@@ -100,7 +100,7 @@ describe.each(['responses', 'assistants'] as const)('a run that merges, on "%s"'
     const line = await startLine(pool, name, { emulator: { failRun: () => failures.shift() } })
     const thread = `${name}:fails`
     const last = (await say(pool, thread, three()))[2] as number
-    expect(await line.end(last)).toMatchObject({ status: 'completed', attempts: 2 })
+    expect(await line.end(last)).toMatchObject({ status: 'completed', failures: 1 })
     expect(await line.said(thread)).toEqual(together)
   })
 

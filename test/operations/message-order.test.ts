@@ -43,6 +43,29 @@ test('messages of Assistants that follow one another closely are listed in the o
   await expectHealthy(pool)
 })
 
+test('messages that one run takes along are listed in the order of the line as well', async ({
+  pool,
+}) => {
+  const line = await startLine(pool, 'assistants', { emulator: { faults: [tiedOrder] } })
+  const threads = [1, 2, 3, 4, 5, 6].map((n) => `merged ${n}`)
+  await pool.query(
+    `insert into thread_operations (thread_id, operation, data, if_busy)
+     select thread, kind, data, busy
+       from unnest($1::text[]) as t (thread),
+            (values ('add_message', '{"message": "a"}'::jsonb, null),
+                    ('add_message', '{"message": "b"}', null),
+                    ('add_message_and_run', $2, 'merge')) as o (kind, data, busy)`,
+    [threads, { message: 'c', ...who }],
+  )
+  await waitFor(async () => {
+    const unfinished = `select from thread_operations where thread_id like 'merged%' and finished_at is null`
+    return (await pool.query(unfinished)).rowCount === 0
+  })
+  expect(line.emulator.stats.runsStarted).toBe(threads.length)
+  for (const thread of threads) expect(await listed(line, thread)).toEqual(['a', 'b', 'c'])
+  await expectHealthy(pool)
+})
+
 test('a message that waits for the second to be over holds no slot', async ({ pool }) => {
   const line = await startLine(pool, 'assistants')
   const waiting: number[] = []
