@@ -168,6 +168,26 @@ create table threads (
   constraint threads_pkey PRIMARY KEY (id)
 ) with (fillfactor=80);
 
+create table tool_calls (
+  operation_id bigint not null,
+  call_id text not null,
+  thread_id text not null,
+  round integer not null,
+  type text not null,
+  name text not null,
+  arguments text not null,
+  deadline timestamp(6) with time zone not null,
+  claimed_by text,
+  attempts integer default 0 not null,
+  output jsonb,
+  is_error boolean default false not null,
+  answered_by text,
+  created_at timestamp(6) with time zone default clock_timestamp() not null,
+  answered_at timestamp(6) with time zone,
+  constraint tool_calls_pkey PRIMARY KEY (operation_id, call_id)
+);
+CREATE INDEX open_tool_calls ON public.tool_calls USING btree (name, created_at) WHERE (output IS NULL);
+
 create table unsettled_outcomes (
   operation_id bigint not null,
   attempts integer not null,
@@ -184,6 +204,55 @@ create table user_runs (
   constraint user_runs_pkey PRIMARY KEY (operation_id)
 );
 CREATE INDEX runs_of_a_user ON public.user_runs USING btree (user_id);
+
+CREATE OR REPLACE FUNCTION public.answer_open_calls(p_dispatcher text, p_id bigint, p_attempts integer, p_output jsonb)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET lock_timeout TO '1s'
+ SET enable_seqscan TO 'off'
+AS $function$
+begin
+  perform from thread_operations o
+    where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts for update;
+  if not found then
+    return false;
+  end if;
+  update tool_calls c
+     set output = p_output, is_error = true, answered_by = p_dispatcher, answered_at = clock_timestamp()
+   where c.operation_id = p_id and c.output is null;
+  return true;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.answer_tool_call(p_dispatcher text, p_operation_id bigint, p_call_id text, p_attempts integer, p_output jsonb, p_is_error boolean)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET lock_timeout TO '20ms'
+ SET enable_seqscan TO 'off'
+AS $function$
+begin
+  perform set_config('inturn.actor', p_dispatcher, true);
+  perform from thread_operations o where o.id = p_operation_id for update skip locked;
+  if not found then
+    return case when exists (select from thread_operations o where o.id = p_operation_id) then 'locked' else 'late' end;
+  end if;
+  update tool_calls c
+     set output = p_output, is_error = p_is_error, answered_by = p_dispatcher, answered_at = clock_timestamp()
+   where c.operation_id = p_operation_id and c.call_id = p_call_id
+     and c.output is null and c.claimed_by = p_dispatcher and c.attempts = p_attempts;
+  if not found then
+    return 'late';
+  end if;
+  perform go_on_where_answered(array[p_operation_id]);
+  return 'stored';
+exception when lock_not_available or deadlock_detected then
+  return 'locked';
+end $function$;
 
 CREATE OR REPLACE FUNCTION public.append_to_streams(p_dispatchers text[], p_ids bigint[], p_attempts integer[], p_events jsonb[])
  RETURNS TABLE(id bigint, written boolean)
@@ -217,6 +286,70 @@ begin
   )
   select piece.id, appended.operation_id is not null
     from piece left join appended on appended.operation_id = piece.id;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.apply_tool_outputs(p_dispatcher text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET lock_timeout TO '20ms'
+AS $function$
+declare
+  v_row thread_operations;
+  v_target_id bigint;
+  v_status text;
+  v_given text[];
+  v_open text[];
+  v_goes_on boolean := false;
+begin
+  perform set_config('inturn.actor', p_dispatcher, true);
+  for v_row in
+    select * from thread_operations o
+     where o.status = 'pending' and o.place is null and o.operation = 'submit_tool_outputs'
+     order by o.id limit 1000 for update skip locked
+  loop
+    select o.id, o.status into v_target_id, v_status from thread_operations o where o.id = v_row.target_id for update skip locked;
+    continue when v_target_id is null and exists (select from thread_operations o where o.id = v_row.target_id);
+    -- Whoever changed the row since its INSERT need not have been as careful.
+    v_given := array(select entry ->> 'call_id' from jsonb_array_elements(v_row.data -> 'outputs') as given (entry)
+                      where jsonb_typeof(entry -> 'output') in ('string', 'array'));
+    v_open := array(select c.call_id from tool_calls c
+                     where c.operation_id = v_target_id and c.call_id = any (v_given) and c.output is null
+                     order by c.created_at for update skip locked);
+    continue when exists (select from tool_calls c
+                           where c.operation_id = v_target_id and c.call_id = any (v_given) and not c.call_id = any (v_open)
+                             and c.output is null);
+    update tool_calls c
+       set output = given.entry -> 'output', answered_by = v_row.created_by, answered_at = clock_timestamp()
+      from jsonb_array_elements(v_row.data -> 'outputs') as given (entry)
+     where c.operation_id = v_target_id and c.call_id = given.entry ->> 'call_id' and c.call_id = any (v_open);
+    if v_open = '{}' then
+      update thread_operations o
+         set status = 'failed', finished_at = clock_timestamp(),
+             error = jsonb_build_object('code', 'calls_are_answered', 'operation_id', v_row.target_id, 'message',
+                       format('Operation %s (%s) waits for none of these calls any more.', v_row.target_id, coalesce(v_status, 'gone')))
+       where o.id = v_row.id;
+    else
+      update thread_operations o
+         set status = 'completed', finished_at = clock_timestamp(),
+             result = jsonb_build_object('operation_id', v_target_id, 'call_ids', to_jsonb(v_open),
+               'missing', array(select c.call_id from tool_calls c
+                                 where c.operation_id = v_target_id and c.output is null order by c.created_at))
+               || case when cardinality(v_open) < cardinality(v_given) then jsonb_build_object('ignored',
+                    array(select g.call_id from unnest(v_given) as g (call_id) where not g.call_id = any (v_open))) else '{}' end
+       where o.id = v_row.id;
+      v_goes_on := go_on_where_answered(array[v_target_id]) or v_goes_on;
+    end if;
+    perform notify_waiters(array[v_row.id]);
+  end loop;
+  return v_goes_on;
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.arrange_line(p_thread_id text)
@@ -504,6 +637,80 @@ begin
   return true;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.check_tool_outputs(p_row thread_operations)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_provider text;
+  v_given text[];
+  v_wrong text[];
+  v_open text;
+  v_other bigint;
+begin
+  select o.provider into v_provider from thread_operations o where o.id = p_row.target_id;
+  select array_agg(entry ->> 'call_id') filter (where is_fine), array_agg(n) filter (where is_fine is not true)
+    into v_given, v_wrong
+    from (select entry, n, case when jsonb_typeof(entry) = 'object' then
+                   entry - '{call_id,output}'::text[] = '{}' and jsonb_typeof(entry -> 'call_id') = 'string' and entry ->> 'call_id' <> ''
+                   and case jsonb_typeof(entry -> 'output')
+                         when 'string' then true
+                         when 'array' then v_provider is distinct from 'assistants' and entry -> 'output' <> '[]'
+                           and not jsonb_path_exists(entry -> 'output', 'strict $[*] ? (@.type() != "object")')
+                       end end as is_fine
+            from jsonb_array_elements(p_row.data -> 'outputs') with ordinality as given (entry, n)) as checked;
+  if v_wrong <> '{}' then
+    raise check_violation using
+      constraint = 'tool_outputs_are_well_formed',
+      message = format('entry %s of outputs is not of the form {"call_id": …, "output": …}', v_wrong[1]),
+      hint = case when v_provider = 'assistants' then 'Write the output as text: {"outputs": [{"call_id": "call_1", "output": "21 degrees"}]}.'
+        else 'Write the output as text, {"outputs": [{"call_id": "call_1", "output": "21 degrees"}]}, or as a list of content parts.' end;
+  end if;
+  v_wrong := array(select g.call_id from unnest(v_given) as g (call_id) group by 1 having count(*) > 1);
+  if v_wrong <> '{}' then
+    raise check_violation using
+      constraint = 'call_is_answered_once',
+      message = format('call %s has two outputs', v_wrong[1]),
+      hint = 'Write one entry per call.';
+  end if;
+
+  select string_agg(format('%s (%s)', c.call_id, c.name), ', ' order by c.created_at) into v_open
+    from tool_calls c where c.operation_id = p_row.target_id and c.output is null;
+  v_wrong := array(select g.call_id from unnest(v_given) as g (call_id)
+                    where not exists (select from tool_calls c where c.operation_id = p_row.target_id and c.call_id = g.call_id));
+  if v_open is null and cardinality(v_wrong) = cardinality(v_given) then
+    raise check_violation using
+      constraint = 'thread_requires_action',
+      message = format('no operation of thread %s requires action', p_row.thread_id),
+      hint = 'What waits for an output: SELECT thread_id, call_id, name, arguments FROM tool_calls WHERE output IS NULL;';
+  end if;
+  if v_wrong <> '{}' then
+    raise check_violation using
+      constraint = 'call_was_asked',
+      message = format('operation %s did not ask for %s', p_row.target_id, array_to_string(v_wrong, ', ')),
+      hint = 'Open are: ' || coalesce(v_open, 'none') || '.';
+  end if;
+  v_wrong := array(select c.call_id from tool_calls c
+                    where c.operation_id = p_row.target_id and c.call_id = any (v_given) and c.output is not null);
+  if v_wrong <> '{}' then
+    raise check_violation using
+      constraint = 'call_is_answered_once',
+      message = format('call %s of operation %s is answered already', array_to_string(v_wrong, ', '), p_row.target_id),
+      hint = 'Open are: ' || coalesce(v_open, 'none') || '.';
+  end if;
+  select o.id, entry ->> 'call_id' into v_other, v_open
+    from thread_operations o, jsonb_array_elements(o.data -> 'outputs') as given (entry)
+   where o.target_id = p_row.target_id and o.status = 'pending' and o.place is null
+     and o.operation = 'submit_tool_outputs' and entry ->> 'call_id' = any (v_given)
+   limit 1;
+  if found then
+    raise check_violation using
+      constraint = 'call_is_answered_once',
+      message = format('operation %s answers call %s already', v_other, v_open),
+      hint = format('To answer it otherwise, cancel that one first, if it is still pending: UPDATE thread_operations SET status = ''cancelled'' WHERE id = %s;', v_other);
+  end if;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.claim_heads(p_dispatcher text, p_free integer, p_providers text[], p_default_provider text, p_priorities smallint[], p_floors timestamp with time zone[], OUT claimed text[], OUT met integer, OUT floors timestamp with time zone[])
  RETURNS record
  LANGUAGE plpgsql
@@ -577,6 +784,51 @@ begin
     end if;
   end if;
 end $function$;
+
+CREATE OR REPLACE FUNCTION public.claim_tool_calls(p_dispatcher text, p_names text[], p_held_operations bigint[], p_held_calls text[], p_limit integer)
+ RETURNS TABLE(operation_id bigint, call_id text, thread_id text, operation text, type text, name text, arguments text, attempts integer)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET lock_timeout TO '20ms'
+ SET enable_seqscan TO 'off'
+AS $function$
+#variable_conflict use_column
+declare
+  v_others text[] := array(select d.id from dispatchers d where d.id <> p_dispatcher);
+  v_operations bigint[];
+  v_calls text[];
+begin
+  if not exists (select from dispatchers d where d.id = p_dispatcher) then
+    return; -- its lease is lost: what it took would be anybody's
+  end if;
+  select array_agg(f.operation_id), array_agg(f.call_id) into v_operations, v_calls
+    from (select c.operation_id, c.call_id from tool_calls c
+           where c.output is null and c.name = any (p_names) and c.type in ('function_call', 'custom_tool_call')
+             and (c.claimed_by is null or not c.claimed_by = any (v_others))
+             and not exists (select from unnest(p_held_operations, p_held_calls) as held (operation_id, call_id)
+                              where held.operation_id = c.operation_id and held.call_id = c.call_id)
+           order by c.created_at limit p_limit for update skip locked) as f;
+  -- Look again, now that they are locked: one may have been claimed by a dispatcher that was not on the list before.
+  v_others := array(select d.id from dispatchers d where d.id <> p_dispatcher);
+  return query
+    update tool_calls c set claimed_by = p_dispatcher, attempts = c.attempts + 1
+      from unnest(v_operations, v_calls) as found (operation_id, call_id), thread_operations o
+     where c.operation_id = found.operation_id and c.call_id = found.call_id and o.id = c.operation_id
+       and c.output is null and (c.claimed_by is null or not c.claimed_by = any (v_others))
+    returning c.operation_id, c.call_id, c.thread_id, o.operation, c.type, c.name, c.arguments, c.attempts;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.close_tool_calls(p_ids bigint[])
+ RETURNS void
+ LANGUAGE sql
+AS $function$
+  update tool_calls c
+     set output = to_jsonb('{"error": "The operation was cancelled before this call was answered."}'::text),
+         is_error = true, answered_by = session_actor(), answered_at = clock_timestamp()
+   where c.operation_id = any (p_ids) and c.output is null
+$function$;
 
 CREATE OR REPLACE FUNCTION public.create_missing_threads(p_ids bigint[], p_default_provider text)
  RETURNS void
@@ -782,6 +1034,19 @@ begin
   return null;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.forget_tool_calls()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET enable_seqscan TO 'off'
+AS $function$
+begin
+  delete from tool_calls c using old_rows gone where c.operation_id = gone.id;
+  return null;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.forgive_lanes(p_provider text, p_key text, p_model text, p_since timestamp with time zone)
  RETURNS void
  LANGUAGE sql
@@ -827,6 +1092,40 @@ begin
   select array_agg(g.id) into v_given_back from given_back g;
   perform wake_dispatchers();
   return coalesce(v_given_back, '{}');
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.give_back_tool_calls(p_dispatcher text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET lock_timeout TO '1s'
+ SET enable_seqscan TO 'off'
+AS $function$
+begin
+  update tool_calls c set claimed_by = null where c.output is null and c.claimed_by = p_dispatcher;
+  if found then
+    perform pg_notify('inturn_beside', current_schema());
+  end if;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.go_on_where_answered(p_ids bigint[])
+ RETURNS boolean
+ LANGUAGE plpgsql
+AS $function$
+begin
+  update thread_operations o set ready_at = clock_timestamp()
+   where o.id = any (array(
+           select l.id from thread_operations l
+            where l.id = any (p_ids) and l.status = 'requires_action' and l.ready_at > clock_timestamp()
+              and exists (select from tool_calls c where c.operation_id = l.id)
+              and not exists (select from tool_calls c where c.operation_id = l.id and c.output is null)
+              for update skip locked));
+  if found then
+    perform wake_dispatchers();
+  end if;
+  return found;
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.guard_operation()
@@ -1021,8 +1320,8 @@ CREATE OR REPLACE FUNCTION public.holds_place(o thread_operations)
  IMMUTABLE
 AS $function$
   select o.finished_at is null
-     and (o.status <> 'pending'
-          or (o.ready_at < never()
+     and (o.status = 'processing'
+          or (o.status = 'pending' and o.ready_at < never()
               and (o.intent ->> 'call' is not distinct from 'start_run'
                    or (o.progress ? 'run_id'
                        and not coalesce(o.progress -> 'failed_run_ids', '[]') ? (o.progress ->> 'run_id')))))
@@ -1061,7 +1360,8 @@ AS $function$
   select is_sent_along(o) or o.turn is not null and coalesce(
               o.intent ->> 'call' <> 'create_thread'
            or (o.progress ? 'run_id' and not coalesce(o.progress -> 'failed_run_ids', '[]') ? (o.progress ->> 'run_id'))
-           or o.progress ? 'answered'
+           or o.progress ->> 'answered' is not null
+           or o.progress ? 'asked'
            or o.progress ? case o.operation when 'add_message' then 'message_id'
                                             when 'create_thread' then 'provider_thread_id'
                                             when 'update_thread' then 'overwritten' end,
@@ -1086,6 +1386,9 @@ begin
   else
     p_row.target_id := (select o.id from thread_operations o
                          where o.thread_id = p_row.thread_id and o.place = started_place());
+  end if;
+  if p_row.operation = 'submit_tool_outputs' then
+    perform check_tool_outputs(p_row);
   end if;
   perform pg_notify('inturn_beside', current_schema());
   return p_row;
@@ -1376,6 +1679,7 @@ begin
   if v_threads is not null and mark_heads((next_in_line(v_threads)).waiting) > 0 then
     perform wake_dispatchers();
   end if;
+  perform close_tool_calls(v_ids);
   perform notify_waiters(v_ids);
   return null;
 end $function$;
@@ -1757,6 +2061,17 @@ begin
   end if;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.refuse_tool_call()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  raise check_violation using
+    constraint = 'tool_call_is_guarded',
+    message = format('%s of tool_calls is refused: only inturn writes what is asked and answered', lower(tg_op)),
+    hint = 'To answer a call: INSERT INTO thread_operations (thread_id, operation, data) VALUES (''user:42'', ''submit_tool_outputs'', ''{"outputs": [{"call_id": "call_1", "output": "21 degrees"}]}'');';
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.refuse_truncate()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -2033,7 +2348,7 @@ begin
          if_busy = null, debounce_ms = null, debounce_max_ms = null, -- it stands where the operator has put it
          intent = o.intent || '{"sent_back": true}', failures = 0, started_at = null, finished_at = null, result = null, error = null,
          progress = jsonb_build_object('sent_back', v_old.turn) || o.progress
-           - '{run_id, run_since, answered, abandoned, stopping, foreign_run, missing, repaired, overwritten}'::text[]
+           - '{run_id, run_since, answered, asked, abandoned, stopping, foreign_run, missing, repaired, overwritten}'::text[]
            || case when o.progress ? 'run_id' then jsonb_build_object('failed_run_ids',
                 coalesce(o.progress -> 'failed_run_ids', '[]') - (o.progress ->> 'run_id') || (o.progress -> 'run_id'))
               else '{}' end
@@ -2239,6 +2554,10 @@ begin
       v_free := array(select o.id from thread_operations o where o.id = any (p_ids) for update skip locked);
     end;
   end loop;
+  -- With the row in hand: an output that was written before found nobody who waits.
+  if jsonb_path_exists(p_outcomes, '$.*.status ? (@ == "requires_action")') then
+    perform go_on_where_answered(v_free);
+  end if;
   if v_free <> p_ids then
     insert into unsettled_outcomes (operation_id, attempts, claimed_by, outcome)
     select o.id, o.attempts, o.claimed_by, p_outcomes -> o.id::text
@@ -2622,6 +2941,39 @@ begin
   return p_row;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.write_tool_calls(p_dispatcher text, p_id bigint, p_attempts integer, p_calls jsonb, p_deadline_ms double precision, OUT round integer, OUT ms_left double precision)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET lock_timeout TO '1s'
+ SET enable_seqscan TO 'off'
+AS $function$
+#variable_conflict use_column
+declare
+  v_now timestamptz := clock_timestamp();
+  v_thread text;
+begin
+  select o.thread_id into v_thread from thread_operations o
+   where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts for update;
+  if not found then
+    return;
+  end if;
+  if not exists (select from tool_calls c where c.operation_id = p_id and c.call_id = p_calls -> 0 ->> 'call_id') then
+    -- In the order in which the model has asked.
+    insert into tool_calls (operation_id, call_id, thread_id, round, type, name, arguments, deadline, created_at)
+    select p_id, call.call_id, v_thread, (select coalesce(max(c.round), 0) + 1 from tool_calls c where c.operation_id = p_id),
+           call.type, call.name, call.arguments, v_now + p_deadline_ms * interval '1 millisecond', v_now + call.n * interval '1 microsecond'
+      from rows from (jsonb_to_recordset(p_calls) as (call_id text, type text, name text, arguments text))
+             with ordinality as call (call_id, type, name, arguments, n)
+        on conflict do nothing;
+    perform pg_notify('inturn_beside', current_schema());
+  end if;
+  select c.round, extract(epoch from c.deadline - v_now) * 1000 into round, ms_left
+    from tool_calls c where c.operation_id = p_id and c.call_id = p_calls -> 0 ->> 'call_id';
+end $function$;
+
 CREATE TRIGGER tell_lane_change AFTER INSERT OR DELETE OR UPDATE ON public.lanes FOR EACH ROW EXECUTE FUNCTION tell_lane_change();
 
 CREATE TRIGGER refuse_rewriting_history BEFORE DELETE OR UPDATE OR TRUNCATE ON public.operation_events FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewriting_history();
@@ -2629,6 +2981,8 @@ CREATE TRIGGER refuse_rewriting_history BEFORE DELETE OR UPDATE OR TRUNCATE ON p
 CREATE TRIGGER arrive AFTER INSERT ON public.thread_operations FOR EACH ROW WHEN (((new.status = 'failed'::text) OR (new.if_busy = ANY (ARRAY['interrupt'::text, 'interrupt+merge'::text])))) EXECUTE FUNCTION arrive();
 
 CREATE TRIGGER forget_streams AFTER DELETE ON public.thread_operations REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION forget_streams();
+
+CREATE TRIGGER forget_tool_calls AFTER DELETE ON public.thread_operations REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION forget_tool_calls();
 
 CREATE TRIGGER guard_operation BEFORE UPDATE ON public.thread_operations FOR EACH ROW EXECUTE FUNCTION guard_operation();
 
@@ -2645,6 +2999,10 @@ CREATE TRIGGER remember_last_turn AFTER DELETE ON public.thread_operations REFER
 CREATE TRIGGER z_move_on_after_cancel AFTER UPDATE ON public.thread_operations REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT WHEN ((current_setting('inturn.line'::text, true) IS DISTINCT FROM 'on'::text)) EXECUTE FUNCTION move_on_after_cancel();
 
 CREATE TRIGGER move_on_after_change AFTER UPDATE OF on_failure, resumed_turn ON public.threads FOR EACH ROW WHEN (((old.on_failure IS DISTINCT FROM new.on_failure) OR (old.resumed_turn IS DISTINCT FROM new.resumed_turn))) EXECUTE FUNCTION move_on_after_change();
+
+CREATE TRIGGER refuse_delete_of_open_call BEFORE DELETE ON public.tool_calls FOR EACH ROW WHEN (((old.output IS NULL) AND (current_setting('inturn.line'::text, true) IS DISTINCT FROM 'on'::text))) EXECUTE FUNCTION refuse_tool_call();
+
+CREATE TRIGGER refuse_tool_call BEFORE INSERT OR UPDATE ON public.tool_calls FOR EACH ROW WHEN ((current_setting('inturn.line'::text, true) IS DISTINCT FROM 'on'::text)) EXECUTE FUNCTION refuse_tool_call();
 
 create view dead_letters as
  SELECT o.id,

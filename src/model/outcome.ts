@@ -42,11 +42,18 @@ export type OperationResult = {
   run?: Pick<Run | NamelessRun, 'id' | 'status' | 'model' | 'incomplete_reason'>
   /** All that the assistant wrote in the run; null when it wrote nothing. */
   text?: string | null
+  /** Of the whole turn: the run and those before it that asked for tool outputs. Null where one of them told none. */
   usage?: Usage | null
   /** Of a cancel_run: how its operation ended, or that it was over, or that there was none. */
   outcome?: CancelOutcome
-  /** Of a cancel_run: the operation that it was about; left out where there was none. */
+  /** Of what acts beside the line: the operation that it was about; left out where there was none. */
   operation_id?: number
+  /** Of a submit_tool_outputs: the calls that it has answered, */
+  call_ids?: string[]
+  /** those of the round that are still open, */
+  missing?: string[]
+  /** and those whose outputs came too late. */
+  ignored?: string[]
 }
 
 /** What came of a cancel_run. `completed`: its operation got its answer all the same. */

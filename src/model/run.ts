@@ -7,8 +7,18 @@ export type RunStatus =
   | 'cancelled'
   | 'requires_action'
 
-/** Tokens of one run, as the provider billed them. */
+/** Tokens as the provider billed them. */
 export type Usage = { input_tokens: number; output_tokens: number; total_tokens: number }
+
+/** Null where one of them is not known. */
+export function addUsage(one: Usage | null, other: Usage | null): Usage | null {
+  if (one === null || other === null) return null
+  return {
+    input_tokens: one.input_tokens + other.input_tokens,
+    output_tokens: one.output_tokens + other.output_tokens,
+    total_tokens: one.total_tokens + other.total_tokens,
+  }
+}
 
 /** Something of the caller's own that the model asked for, and that waits for its output. */
 export type ToolCall = {
@@ -18,6 +28,12 @@ export type ToolCall = {
   name: string
   arguments: string
 }
+
+/** What the model reads of a call: text, or content parts where the provider takes them. */
+export type CallOutput = string | ReadonlyArray<Record<string, unknown>>
+
+/** A call with its output; `is_error`: it says what went wrong in place of an answer. */
+export type AnsweredCall = ToolCall & { output: CallOutput; is_error: boolean }
 
 /** A run that is over (or waits for tool outputs), in the shape that `result.run` shows to SQL users. */
 export type Run = {

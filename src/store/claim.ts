@@ -1,7 +1,8 @@
 import type pg from 'pg'
 import type { KindInLine } from '../model/operation.ts'
-import type { Cancellation, Outcome } from '../model/outcome.ts'
+import type { Cancellation, Failure, Outcome } from '../model/outcome.ts'
 import type { RetryPolicy } from '../model/retry.ts'
+import type { Usage } from '../model/run.ts'
 import type { ProviderName } from '../model/thread.ts'
 import { jsonbText } from './jsonb-text.ts'
 
@@ -41,9 +42,22 @@ export type Progress = {
   /** Runs that failed and were, or will be, replaced by another. */
   failed_run_ids?: string[]
   /** Where the answer of a run whose id was lost was found: after which item, and whether behind its message. */
-  answered?: { after: string | null; message: boolean }
-  /** The run that asked for outputs of these functions, and is left without them. */
-  abandoned?: { run_id: string | null; functions: string[] }
+  answered?: { after: string | null; message: boolean } | null
+  /** The latest round of tool calls. */
+  asked?: {
+    round: number
+    /** The latest run known then: the one that asked, where it has told its id. */
+    run_id: string | null
+    /** When that run began. */
+    since: string
+    model: string | null
+    /** Of all runs of the turn so far; null where one of them told none. */
+    usage: Usage | null
+    /** This very run has got the outputs and goes on. */
+    taken?: boolean
+  }
+  /** How the operation ends whose turn is given up, once nothing of it stands in anybody's way. */
+  abandoned?: { status: 'failed' | 'cancelled'; error: Failure }
   /** The run that is being cancelled: because somebody wants it, or else because it took too long. */
   stopping?: { run_id: string; since: string; cancellation?: Cancellation }
   /** The run of somebody else that holds the provider thread; its id is null where nobody tells it. */

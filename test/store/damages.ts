@@ -105,6 +105,20 @@ export const damages: Array<[invariant: string, ...statements: string[]]> = [
   ],
   ['claims_have_living_owners', `delete from dispatchers`],
   [
+    'who_requires_action_waits_for_something',
+    `update thread_operations set status = 'requires_action', claimed_by = null, ready_at = now() + interval '1 hour' where ${turn(5)};
+     insert into operation_events (operation_id, thread_id, from_status, to_status, turn, attempt, actor)
+     select id, thread_id, 'processing', 'requires_action', turn, 1, 'd1' from thread_operations where ${turn(5)}`,
+  ],
+  [
+    'open_calls_have_somebody_to_read_them',
+    ...['1', '999'].map(
+      (id) =>
+        `insert into tool_calls (operation_id, call_id, thread_id, round, type, name, arguments, deadline)
+         values (${id}, 'a', 'served', 1, 'function_call', 'f', '{}', now())`,
+    ),
+  ],
+  [
     'outcomes_are_settled',
     `insert into unsettled_outcomes (operation_id, attempts, claimed_by, outcome)
      select id, 1, 'd1', '{"attempts": 1, "status": "completed", "result": {"message_id": "msg_5"}}'

@@ -50,6 +50,7 @@ begin
   if v_threads is not null and mark_heads((next_in_line(v_threads)).waiting) > 0 then
     perform wake_dispatchers();
   end if;
+  perform close_tool_calls(v_ids);
   perform notify_waiters(v_ids);
   return null;
 end $$;

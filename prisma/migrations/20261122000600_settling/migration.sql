@@ -37,6 +37,10 @@ begin
       v_free := array(select o.id from thread_operations o where o.id = any (p_ids) for update skip locked);
     end;
   end loop;
+  -- With the row in hand: an output that was written before found nobody who waits.
+  if jsonb_path_exists(p_outcomes, '$.*.status ? (@ == "requires_action")') then
+    perform go_on_where_answered(v_free);
+  end if;
   if v_free <> p_ids then
     insert into unsettled_outcomes (operation_id, attempts, claimed_by, outcome)
     select o.id, o.attempts, o.claimed_by, p_outcomes -> o.id::text

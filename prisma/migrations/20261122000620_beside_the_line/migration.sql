@@ -20,6 +20,9 @@ begin
     p_row.target_id := (select o.id from thread_operations o
                          where o.thread_id = p_row.thread_id and o.place = started_place());
   end if;
+  if p_row.operation = 'submit_tool_outputs' then
+    perform check_tool_outputs(p_row);
+  end if;
   perform pg_notify('inturn_beside', current_schema());
   return p_row;
 end $$;
@@ -67,14 +70,15 @@ create function cancelled_by(p_cancellation jsonb) returns jsonb language sql im
 $$;
 
 -- Whether an operation has something at the provider that is to be brought to its end: a call of
--- unknown outcome, a run that may go on, an answer that was found, or all that it was to do; also one that
--- was not started, whose message is sent along. isBegun of
+-- unknown outcome, a run that may go on, an answer that was found, tool calls, or all that it was to do;
+-- also one that was not started, whose message is sent along. isBegun of
 -- src/operations/cancelling.ts says the same.
 create function is_under_way(o thread_operations) returns boolean language sql immutable as $$
   select is_sent_along(o) or o.turn is not null and coalesce(
               o.intent ->> 'call' <> 'create_thread'
            or (o.progress ? 'run_id' and not coalesce(o.progress -> 'failed_run_ids', '[]') ? (o.progress ->> 'run_id'))
-           or o.progress ? 'answered'
+           or o.progress ->> 'answered' is not null
+           or o.progress ? 'asked'
            or o.progress ? case o.operation when 'add_message' then 'message_id'
                                             when 'create_thread' then 'provider_thread_id'
                                             when 'update_thread' then 'overwritten' end,

@@ -106,11 +106,12 @@ end $$;
 
 -- Whether an operation that took a place keeps it: while it is being served, and while the run that it
 -- started may be going on. A place is given up by what the operation's row says and by nothing else, so
--- none is lost with a dispatcher. One that waits for an operator holds none.
+-- none is lost with a dispatcher. One that waits for an operator holds none, nor does one that waits for
+-- tool outputs: it takes a place anew when it goes on.
 create function holds_place(o thread_operations) returns boolean language sql immutable as $$
   select o.finished_at is null
-     and (o.status <> 'pending'
-          or (o.ready_at < never()
+     and (o.status = 'processing'
+          or (o.status = 'pending' and o.ready_at < never()
               and (o.intent ->> 'call' is not distinct from 'start_run'
                    or (o.progress ? 'run_id'
                        and not coalesce(o.progress -> 'failed_run_ids', '[]') ? (o.progress ->> 'run_id')))))

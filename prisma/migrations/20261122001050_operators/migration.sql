@@ -130,7 +130,7 @@ begin
          if_busy = null, debounce_ms = null, debounce_max_ms = null, -- it stands where the operator has put it
          intent = o.intent || '{"sent_back": true}', failures = 0, started_at = null, finished_at = null, result = null, error = null,
          progress = jsonb_build_object('sent_back', v_old.turn) || o.progress
-           - '{run_id, run_since, answered, abandoned, stopping, foreign_run, missing, repaired, overwritten}'::text[]
+           - '{run_id, run_since, answered, asked, abandoned, stopping, foreign_run, missing, repaired, overwritten}'::text[]
            || case when o.progress ? 'run_id' then jsonb_build_object('failed_run_ids',
                 coalesce(o.progress -> 'failed_run_ids', '[]') - (o.progress ->> 'run_id') || (o.progress -> 'run_id'))
               else '{}' end

@@ -21,6 +21,27 @@ select o.id, o.thread_id as thread,
     fix: releaseClaims,
   },
   {
+    name: 'who_requires_action_waits_for_something',
+    promise: 'What requires action has an open call, or goes on soon.',
+    sql: `
+select o.id, o.thread_id as thread, format('waits until %s, and no call of it is open', date_trunc('second', o.ready_at)) as detail
+  from thread_operations o
+ where o.status = 'requires_action' and o.ready_at > clock_timestamp() and ${ofThread('o')}
+   and not exists (select from tool_calls c where c.operation_id = o.id and c.output is null)`,
+    momentary: true,
+    advice: 'It goes on at its deadline. Find out who wrote tool_calls past their guard.',
+  },
+  {
+    name: 'open_calls_have_somebody_to_read_them',
+    promise: 'No call waits for an output whose operation is final or gone.',
+    sql: `
+select c.operation_id as id, c.thread_id as thread, format('call %s is open, and its operation is %s', c.call_id, coalesce(o.status, 'gone')) as detail
+  from tool_calls c
+  left join thread_operations o on o.id = c.operation_id
+ where c.output is null and ${ofThread('c')} and (o.id is null or o.finished_at is not null)`,
+    advice: 'Whatever answers it does so for nobody. Find out who wrote past the guards.',
+  },
+  {
     name: 'outcomes_are_settled',
     promise: 'An outcome that could not be recorded at once is recorded soon.',
     sql: `
