@@ -1,4 +1,5 @@
 import type { OpenAI } from 'openai'
+import type { Stream } from 'openai/core/streaming'
 import type { AssistantStreamEvent } from 'openai/resources/beta/assistants'
 import type { Message } from 'openai/resources/beta/threads/messages'
 import type { RunCreateParamsBase, Run as RunObject } from 'openai/resources/beta/threads/runs/runs'
@@ -10,7 +11,7 @@ import type { CallOptions } from './provider.ts'
 import { ProviderError } from './provider-error.ts'
 import { streamRun } from './run-stream.ts'
 
-type Follow = CallOptions & { pollMs?: number; settleMs: number }
+export type Follow = CallOptions & { pollMs?: number; settleMs: number }
 
 /** Starts a run and follows it: by its stream, and by looking where the stream breaks. */
 export function startAssistantsRun(
@@ -21,11 +22,23 @@ export function startAssistantsRun(
   options: Follow,
 ): Promise<Run> {
   const { runs } = client.beta.threads
+  const open = () => runs.create(threadId, { ...body, stream: true }, once(options))
+  return streamAssistantsRun(client, threadId, open, onStarted, options)
+}
+
+/** A run by the stream that `open` gives, and by looking where that breaks. */
+export function streamAssistantsRun(
+  client: OpenAI,
+  threadId: string,
+  open: () => Promise<Stream<AssistantStreamEvent>>,
+  onStarted: (runId: string) => Promise<void>,
+  options: Follow,
+): Promise<Run> {
   const written: Message[] = []
   return streamRun<AssistantStreamEvent>(
     'assistants',
     {
-      open: () => runs.create(threadId, { ...body, stream: true }, once(options)),
+      open,
       runIdOf: (event) => runOf(event)?.id,
       endOf: (event) => {
         const { event: name, data } = event

@@ -2,6 +2,7 @@ import { NotFoundError } from 'openai'
 import type { MessageCreateParams } from 'openai/resources/beta/threads/messages'
 import type { RunCreateParamsBase } from 'openai/resources/beta/threads/runs/runs'
 import type { MessageInput } from '../model/message.ts'
+import { submitAssistantsOutputs } from './assistants-outputs.ts'
 import {
   endAssistantsRun,
   followAssistantsRun,
@@ -134,6 +135,12 @@ export function assistantsProvider(settings: ProviderSettings): Provider {
     answerCalls: async () => {
       throw unsupported('A run of the provider "assistants" keeps its calls to itself.')
     },
+    submitOutputs: (threadId, runId, calls, onTaken, options) =>
+      submitAssistantsOutputs(client, threadId, runId, calls, onTaken, {
+        ...options,
+        pollMs,
+        settleMs,
+      }),
   }
 }
 

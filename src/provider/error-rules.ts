@@ -133,6 +133,7 @@ export const refusalRules: readonly RefusalRule[] = [
   { status: /404/, code: 'not_found', decision: 'fail' },
 
   // The request does not fit.
+  { text: /do not accept tool outputs/, code: 'outputs_not_accepted', decision: 'fail' },
   { text: /^Cannot cancel (run|response|an? )/, code: 'run_not_cancellable', decision: 'fail' },
   { status: /409/, code: 'conflict', decision: 'retry' },
   { status: /^4/, code: 'invalid_request', decision: 'fail' },

@@ -10,6 +10,7 @@ export const profiles: Record<ProviderName, Profile> = {
     // Items have no metadata, and responses that have it cannot be listed.
     tags: false,
     callsStayOpen: true,
+    outputsWithinMs: null,
     messagesPerCall: 20,
     tiesBySecond: false,
     // Responses were seen to stay unreadable for up to 33 s after they were complete.
@@ -21,6 +22,8 @@ export const profiles: Record<ProviderName, Profile> = {
     runCarriesMessage: false,
     tags: true,
     callsStayOpen: false,
+    // Ten minutes after its start the run expires.
+    outputsWithinMs: 540_000,
     messagesPerCall: 1,
     tiesBySecond: true,
     settleMs: 60_000,

@@ -1,5 +1,5 @@
 import type { MessageInput } from '../model/message.ts'
-import type { NamelessRun, Run, ToolCall } from '../model/run.ts'
+import type { AnsweredCall, NamelessRun, Run, ToolCall } from '../model/run.ts'
 import type { RunEvent } from '../model/stream-event.ts'
 import type { ProviderName } from '../model/thread.ts'
 
@@ -16,6 +16,8 @@ export type Profile = {
    * holds the thread until it gets them or is cancelled.
    */
   callsStayOpen: boolean
+  /** From the start of such a run, how long it can wait for outputs, in milliseconds; null: for ever. */
+  outputsWithinMs: number | null
   /** Most messages that one call adds, in their order. */
   messagesPerCall: number
   /** Messages of one second may be listed, and shown to the model, in any order. */
@@ -42,6 +44,8 @@ export type RunParameters = Record<string, unknown>
 export type RunRequest = {
   /** Sent along with the run where `profile.runCarriesMessage`, in this order; never set otherwise. */
   messages?: readonly MessageInput[]
+  /** All that the run is given, where it goes on with a turn whose calls stay open (`profile.callsStayOpen`). */
+  outputs?: readonly AnsweredCall[]
   parameters: RunParameters
 }
 
@@ -167,12 +171,25 @@ export interface Provider {
     options: CallOptions,
   ): Promise<ToolCall[]>
   /**
-   * Gives up to 20 calls an error for an output; returns the id of the last one. Throws ProviderError
-   * `call_not_answerable` for a call whose output cannot be an error.
+   * Adds the outputs of up to 20 calls to the thread; returns the id of the last one. Throws ProviderError
+   * `call_not_answerable` for a call whose output cannot be such a thing.
    */
   answerCalls(
     threadId: string,
-    calls: readonly ToolCall[],
+    calls: readonly AnsweredCall[],
     options: CallOptions,
   ): Promise<{ id: string }>
+  /**
+   * Gives a run that waits for them the outputs of all its calls, and follows it to its end, or to the
+   * calls that it asks for next. `onTaken` is awaited as soon as the provider says that the run goes on.
+   * Throws ProviderError `outputs_not_accepted` where the run does not wait for them. Never where calls
+   * stay open in the thread: there the outputs are what a new run is given.
+   */
+  submitOutputs(
+    threadId: string,
+    runId: string,
+    calls: readonly AnsweredCall[],
+    onTaken: () => Promise<void>,
+    options: CallOptions,
+  ): Promise<Run>
 }

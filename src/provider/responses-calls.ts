@@ -1,10 +1,11 @@
 import type { OpenAI } from 'openai'
-import type { ToolCall } from '../model/run.ts'
+import type { AnsweredCall, ToolCall } from '../model/run.ts'
 import { once, repeatable } from './client.ts'
 import type { CallOptions } from './provider.ts'
-import { ProviderError } from './provider-error.ts'
+import { outputItem } from './responses-outputs.ts'
 
 type Item = { type: string; id?: string | null; call_id?: string | null }
+type Asked = Item & { name?: string; arguments?: string; input?: string; status?: unknown }
 
 /**
  * The calls among these items, in any order, that no item of theirs answers. A call is an item of a
@@ -20,9 +21,10 @@ const isOutput = ({ type }: Item) => type.endsWith('_output')
 /** `local_shell_call_output` has the id of its call as its own. */
 const answeredId = ({ call_id, id }: Item) => call_id ?? id
 
-function toCall(item: Item): ToolCall {
-  const { type, call_id, name = type, ...said } = item as Item & Record<string, string | undefined>
-  return { type, call_id: call_id as string, name, arguments: said.arguments ?? said.input ?? '' }
+/** What is neither a function nor a custom tool has fields of its own to say what it wants. */
+function toCall({ type, id, call_id, status, name = type, ...said }: Asked): ToolCall {
+  const wanted = said.arguments ?? said.input ?? JSON.stringify(said)
+  return { type, call_id: call_id as string, name, arguments: wanted }
 }
 
 /** Reads the conversation from its end, as far back as `calls` stand; for null, all of it. */
@@ -50,52 +52,17 @@ export async function openCalls(
   return calls.filter(({ call_id }) => !answered.has(call_id))
 }
 
-const problem = JSON.stringify({ error: 'The run was abandoned before this call was answered.' })
-
-/** An error as the output of a call, in the shape of its type. */
-const errorOutputs: Record<string, (callId: string) => object> = {
-  function_call: (call_id) => ({ type: 'function_call_output', call_id, output: problem }),
-  custom_tool_call: (call_id) => ({ type: 'custom_tool_call_output', call_id, output: problem }),
-  local_shell_call: (id) => ({ type: 'local_shell_call_output', id, output: problem }),
-  apply_patch_call: (call_id) => ({
-    type: 'apply_patch_call_output',
-    call_id,
-    status: 'failed',
-    output: problem,
-  }),
-  shell_call: (call_id) => ({
-    type: 'shell_call_output',
-    call_id,
-    output: [{ stdout: '', stderr: problem, outcome: { type: 'exit', exit_code: 1 } }],
-  }),
-}
-
-type ItemInput = Parameters<OpenAI['conversations']['items']['create']>[1]['items'][number]
-
 /** One call of the API takes 20 items at most. */
 export async function answerCalls(
   client: OpenAI,
   conversationId: string,
-  calls: readonly ToolCall[],
+  calls: readonly AnsweredCall[],
   options: CallOptions,
 ): Promise<{ id: string }> {
-  const items = calls.map(errorOutput)
   const { last_id } = await client.conversations.items.create(
     conversationId,
-    { items },
+    { items: calls.map(outputItem) },
     once(options),
   )
   return { id: last_id }
-}
-
-function errorOutput({ type, call_id }: ToolCall): ItemInput {
-  const outputOf = errorOutputs[type]
-  if (outputOf) return outputOf(call_id) as ItemInput
-  // A screenshot, for one.
-  throw new ProviderError({
-    code: 'call_not_answerable',
-    message: `The output of ${call_id} (${type}) cannot be an error: answer it at the provider.`,
-    decision: 'park',
-    sent: false,
-  })
 }

@@ -8,9 +8,10 @@ import { ProviderError, unsupported } from './provider-error.ts'
 import { findAnswer } from './responses-answer.ts'
 import { anyModel, isConversationBusy } from './responses-busy.ts'
 import { answerCalls, openCalls } from './responses-calls.ts'
-import { isSameMessage, toInput, toItem } from './responses-input.ts'
+import { isSameMessage, toItem } from './responses-input.ts'
+import { continued } from './responses-outputs.ts'
 import { endResponse, followResponse, isOver, startResponse } from './responses-run.ts'
-import { runBody, tagOf } from './run-parameters.ts'
+import { tagOf } from './run-parameters.ts'
 
 /** Conversations and background Responses. */
 export function responsesProvider(settings: ProviderSettings): Provider {
@@ -110,9 +111,8 @@ export function responsesProvider(settings: ProviderSettings): Provider {
       throw unsupported('Items of the provider "responses" stand as they were added.')
     },
 
-    startRun: async (threadId, { messages = [], parameters }, tag, onStarted, options) => {
-      const body = runBody('responses', parameters, tag)
-      const input = toInput(messages, body.input)
+    startRun: async (threadId, request, tag, onStarted, options) => {
+      const { body, input } = continued(request, tag)
       return startResponse(
         client,
         { ...body, conversation: threadId, input } as ResponseCreateParamsBase,
@@ -123,11 +123,10 @@ export function responsesProvider(settings: ProviderSettings): Provider {
 
     findRun: async () => null,
 
-    findAnswer: (threadId, after, { messages = [], parameters }, options) =>
-      call(options, () => {
-        const { input } = runBody('responses', parameters, '')
-        return findAnswer(client, threadId, after, toInput(messages, input), options)
-      }),
+    findAnswer: (threadId, after, request, options) =>
+      call(options, () =>
+        findAnswer(client, threadId, after, continued(request, '').input, options),
+      ),
 
     isBusy: (threadId, parameters, options) =>
       isConversationBusy(client, threadId, parameters, options),
@@ -159,5 +158,8 @@ export function responsesProvider(settings: ProviderSettings): Provider {
 
     answerCalls: (threadId, calls, options) =>
       call(options, () => answerCalls(client, threadId, calls, options)),
+    submitOutputs: async () => {
+      throw unsupported('Of the provider "responses", outputs are what a new run is given.')
+    },
   }
 }

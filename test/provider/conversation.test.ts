@@ -79,7 +79,8 @@ describe.each(['responses', 'assistants'] as const)('a conversation with "%s"', 
     if (provider.profile.callsStayOpen) {
       expect(await provider.openCalls(id, run.tool_calls, options)).toEqual(run.tool_calls)
       expect(await provider.openCalls(id, null, options)).toEqual(run.tool_calls)
-      const { id: last } = await provider.answerCalls(id, run.tool_calls, options)
+      const answered = run.tool_calls.map((call) => ({ ...call, output: 'rain', is_error: false }))
+      const { id: last } = await provider.answerCalls(id, answered, options)
       expect(await provider.lastItem(id, null, options)).toBe(last)
       expect(await provider.openCalls(id, run.tool_calls, options)).toEqual([])
       expect(await provider.openCalls(id, null, options)).toEqual([])

@@ -29,12 +29,17 @@ describe('the calls of a conversation', () => {
     const items = [
       { type: 'function_call', call_id: 'a', name: 'f', arguments: '{}' },
       { type: 'custom_tool_call', call_id: 'b', name: 'g', input: 'text' },
-      { type: 'computer_call', call_id: 'c' },
+      { type: 'computer_call', id: 'cu_1', call_id: 'c', actions: [{ type: 'screenshot' }] },
     ]
     expect(openCallsAmong(items)).toEqual([
       { type: 'function_call', call_id: 'a', name: 'f', arguments: '{}' },
       { type: 'custom_tool_call', call_id: 'b', name: 'g', arguments: 'text' },
-      { type: 'computer_call', call_id: 'c', name: 'computer_call', arguments: '' },
+      {
+        type: 'computer_call',
+        call_id: 'c',
+        name: 'computer_call',
+        arguments: '{"actions":[{"type":"screenshot"}]}',
+      },
     ])
   })
 })
