@@ -4,6 +4,7 @@ import { nearest } from './model/nearest.ts'
 import { kindsInLine } from './model/operation.ts'
 import { defaultSchema } from './model/schema-name.ts'
 import { type ProviderName, providerNames } from './model/thread.ts'
+import { deadlinePolicies, toolDeadlineMaxMs } from './model/tool-deadline.ts'
 import {
   boolean,
   httpUrl,
@@ -51,6 +52,14 @@ const settings = {
   foreignRunMs: integer(0, 86_400_000)
     .default(900_000)
     .describe('longest wait for a run that somebody else has started'),
+  tools: z.string().optional().describe('module with the tools that are run here, like ./tools.ts'),
+  toolConcurrency: integer(1, 1000).default(10).describe('tool calls run at once'),
+  toolDeadlineMs: integer(1, toolDeadlineMaxMs)
+    .default(540_000)
+    .describe('time that the tool calls of a run have'),
+  onToolDeadline: oneOf(deadlinePolicies)
+    .default('answer')
+    .describe('what then becomes of those without an output'),
   holdUnknown: listOf(kindsInLine)
     .default([])
     .describe('operations that wait for an operator where a call stays unknown'),

@@ -6,6 +6,8 @@ import type { Outcome } from '../model/outcome.ts'
 import type { OnPoint } from '../model/point.ts'
 import type { RetryPolicy } from '../model/retry.ts'
 import type { ProviderName } from '../model/thread.ts'
+import type { DeadlinePolicy } from '../model/tool-deadline.ts'
+import { leaveNothingOpen } from '../operations/abandon-turn.ts'
 import {
   CancelWanted,
   cancellationOf,
@@ -14,6 +16,7 @@ import {
   owesMessages,
   underCancellation,
 } from '../operations/cancelling.ts'
+import type { OperationContext } from '../operations/context.ts'
 import { ClaimLost, Journal } from '../operations/journal.ts'
 import { noSink, OperationStream } from '../operations/operation-stream.ts'
 import { Refusal } from '../operations/refusal.ts'
@@ -50,6 +53,9 @@ export type ExecutorOptions = {
   foreignRunMs: number
   /** Longest time that a run may take, in milliseconds. */
   runTimeoutMs: number
+  /** Time that tool calls have, in milliseconds, and what then becomes of them; what an operation says itself wins over it. */
+  toolDeadlineMs: number
+  onToolDeadline: DeadlinePolicy
   /** Kinds whose operations wait for an operator where a call's outcome stays unknown. */
   holdUnknown: readonly OperationKind[]
   /** As configured; what an operation says itself wins over it. */
@@ -78,11 +84,12 @@ export function createExecutor(options: ExecutorOptions): Execute {
     const visit = new LaneVisit(options.lanes, claim, options.pool)
     const written = await options.streams?.open(claim)
     const stream = new OperationStream(written ?? noSink, (id) => journal.isReplaced(id))
-    const reached = await perform(claim, journal, visit, stream, options).catch((error) => {
+    const judge = (error: unknown) => {
       if (error instanceof ClaimLost || claim.signal.aborted) return null
       if (!isExpected(error)) log.unexpected(error)
       return outcomeOf(error, claim, journal, visit, options.retry)
-    })
+    }
+    const reached = await perform(claim, journal, visit, stream, options, judge).catch(judge)
     const outcome = reached && underCancellation(reached, claim, journal)
     if (outcome?.status === 'completed') await visit.succeeded()
     // Who sees the end must find all that was said before it.
@@ -99,10 +106,12 @@ async function perform(
   visit: LaneVisit,
   stream: OperationStream,
   options: ExecutorOptions,
-): Promise<Outcome> {
+  judge: (error: unknown) => Promise<Outcome> | null,
+): Promise<Outcome | null> {
   const { operation, signal } = claim
   const { pool, callTimeoutMs, foreignRunMs, runTimeoutMs, holdUnknown, retry, maxRunsPerUser } =
     options
+  const { toolDeadlineMs, onToolDeadline } = options
   const isOver = !isBegun(operation, journal) && !owesMessages(claim, journal)
   if (claim.cancelWanted.aborted && isOver) throw new CancelWanted()
   const provider = options.providers[operation.provider]
@@ -112,7 +121,7 @@ async function perform(
   const data = schema.safeParse(operation.data)
   if (!data.success) throw new Refusal('data_invalid', z.prettifyError(data.error))
   visit.begin()
-  return handle({
+  const context: OperationContext = {
     operation,
     data: data.data,
     provider,
@@ -127,9 +136,11 @@ async function perform(
     pool,
     foreignRunMs,
     runTimeoutMs,
+    tools: { deadlineMs: toolDeadlineMs, onDeadline: onToolDeadline },
     holdsUnknown: holdUnknown.includes(operation.operation),
     hasAttemptsLeft: operation.failures < resendAttempts(operation.retry, retry),
-  })
+  }
+  return leaveNothingOpen(context, await handle(context).catch(judge))
 }
 
 function journalOf(claim: Claim, { pool, callTimeoutMs, onPoint }: ExecutorOptions): Journal {

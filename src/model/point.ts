@@ -15,8 +15,16 @@ export const points = [
   'run_named',
   /** What was learned is written down. */
   'after_note',
+  /** What a run asks for, or what its calls are given at the end, is written down; nothing else of it. */
+  'after_calls',
   /** What was learned of the thread is written down. */
   'after_thread_note',
+  /** A tool is about to be run for a call. */
+  'tool_claimed',
+  /** The tool has returned; its output is not stored. */
+  'tool_returned',
+  /** The output is stored; nobody acts on it yet. */
+  'tool_answered',
   /** The outcome is known; it is not settled. */
   'before_settle',
   /** The outcome is settled and committed; the dispatcher does not act on it yet. */

@@ -4,6 +4,7 @@ import { findAssistant } from '../store/assistants.ts'
 import { whileLocked } from '../store/while-locked.ts'
 import { type OperationContext, tagOf } from './context.ts'
 import type { RunParameters as RunData } from './data/run-parameters.ts'
+import type { ToolDeadline } from './data/tool-deadline.ts'
 import { Refusal } from './refusal.ts'
 
 /**
@@ -13,7 +14,7 @@ import { Refusal } from './refusal.ts'
  */
 export async function resolveAssistant(
   context: OperationContext,
-  data: RunData,
+  { tool_deadline_ms, on_tool_deadline, ...data }: RunData & ToolDeadline,
 ): Promise<RunParameters> {
   const parameters = context.provider.name === 'responses' ? await fromTable(context, data) : data
   if (context.provider.name === 'assistants' && data.assistant_id === undefined)

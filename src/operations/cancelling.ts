@@ -77,7 +77,13 @@ export const isInterruption = (cancellation: Cancellation | null): boolean =>
 export function isBegun({ operation }: ClaimedOperation, journal: Journal): boolean {
   const done = doneBy[operation]
   const { progress, isUnderWay } = journal
-  return isUnderWay || progress.answered !== undefined || (done !== undefined && done in progress)
+  const hasAsked = progress.asked !== undefined
+  return (
+    isUnderWay ||
+    hasAsked ||
+    (progress.answered ?? null) !== null ||
+    (done !== undefined && done in progress)
+  )
 }
 
 /**

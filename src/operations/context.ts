@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import type { Outcome } from '../model/outcome.ts'
+import type { DeadlinePolicy } from '../model/tool-deadline.ts'
 import type { CallOptions, Provider } from '../provider/provider.ts'
 import type { ClaimedOperation } from '../store/claim.ts'
 import type { Journal } from './journal.ts'
@@ -28,6 +29,8 @@ export type OperationContext<Data = unknown> = {
   foreignRunMs: number
   /** Longest time that a run may take, in milliseconds. */
   runTimeoutMs: number
+  /** Where the operation itself says nothing: the time that tool calls have, in milliseconds, and what then becomes of them. */
+  tools: { deadlineMs: number; onDeadline: DeadlinePolicy }
   /** A call of which nothing is found is for an operator to judge; otherwise it is sent again. */
   holdsUnknown: boolean
   /** False: it is only looked whether what was sent before took effect. */

@@ -6,6 +6,7 @@ import { type BatchMember, beginBatch, noteBatch } from '../store/batches.ts'
 import type { ClaimedOperation, Intent, Progress } from '../store/claim.ts'
 import { noteProgress } from '../store/release.ts'
 import { noteThread, type ThreadFacts } from '../store/threads.ts'
+import type { ClaimOfCalls } from '../store/tool-calls.ts'
 import { whileLocked } from '../store/while-locked.ts'
 import { CancelWanted, isInterruption } from './cancelling.ts'
 
@@ -67,8 +68,10 @@ export class Journal {
 
   /** The run that may still be going on, or whose end was not acted on yet. */
   get openRunId(): string | null {
-    const { run_id } = this.#progress
-    return run_id !== undefined && !this.isReplaced(run_id) ? run_id : null
+    const { run_id, asked } = this.#progress
+    // One that has asked for outputs does nothing more by itself.
+    if (run_id === undefined || (asked?.run_id === run_id && !asked.taken)) return null
+    return this.isReplaced(run_id) ? null : run_id
   }
 
   /** The run failed, and another one is to take its place. */
@@ -84,6 +87,7 @@ export class Journal {
   /** Something may be going on at the provider that the next operation of the thread would meet. */
   get isUnderWay(): boolean {
     const { openRunId } = this
+    if (this.#progress.abandoned) return true
     // A provider thread that nobody knows of disturbs nobody.
     return openRunId !== null || (this.#intent !== null && this.#intent.call !== 'create_thread')
   }
@@ -149,6 +153,17 @@ export class Journal {
       facts
     this.#newest = { id: newest, messageAt: last_message_at }
     this.reach('after_thread_note')
+  }
+
+  /** Writes to the tool calls of the operation, by a statement that gives null or false where the claim is lost. */
+  async writeCalls<T>(write: (claim: ClaimOfCalls) => Promise<T>): Promise<NonNullable<T>> {
+    const { dispatcherId, signal } = this.#options
+    const { id, attempts } = this.#operation
+    this.#options.onSend()
+    const written = await whileLocked(signal, () => write({ dispatcherId, id, attempts }))
+    if (written === null || written === undefined || written === false) throw new ClaimLost()
+    this.reach('after_calls')
+    return written
   }
 
   reach(point: Point): void {

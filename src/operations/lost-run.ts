@@ -72,11 +72,14 @@ async function findByAnswer(
   if (trace.found === 'run') {
     const { after } = intent
     const answered = { after, message: bringsMessages(request) }
-    await journal.note({ answered, ...(trace.messageId && { message_id: trace.messageId }) })
+    // Outputs of calls are no message.
+    const message_id = request.outputs ? null : trace.messageId
+    await journal.note({ answered, ...(message_id !== null && { message_id }) })
     return trace.run
   }
   await mayResend(context, intent)
-  if (trace.found === 'message') await journal.note({ message_id: trace.messageId })
+  if (trace.found === 'message' && !request.outputs)
+    await journal.note({ message_id: trace.messageId })
   return null
 }
 
@@ -87,7 +90,8 @@ async function findAgain(
   wish: RunWish,
   answered: NonNullable<Progress['answered']>,
 ): Promise<NamelessRun | null> {
-  const request = answered.message ? wish : { parameters: wish.parameters }
+  const { outputs, parameters } = wish
+  const request = answered.message ? wish : { outputs, parameters }
   const trace = await provider.findAnswer(threadId, answered.after, request, call)
   return trace.found === 'run' ? trace.run : null
 }

@@ -9,7 +9,7 @@ import { awaitForeignRun, isHeldByRun, metForeignRun } from './foreign-run.ts'
 import { isoTime } from './journal.ts'
 import { findLostRun } from './lost-run.ts'
 import { itemBefore } from './provider-thread.ts'
-import { bringsMessages, type RunWish, requestOf } from './run-request.ts'
+import { bringsMessages, type RunWish, requestOf, requestToSend } from './run-request.ts'
 import { withinTime } from './time-limit.ts'
 import { isWedged, repair } from './wedged-conversation.ts'
 
@@ -50,10 +50,10 @@ async function startRun(
   wish: RunWish,
 ): Promise<Run | NamelessRun> {
   const { operation, provider, journal, call, runTimeoutMs, cancelWanted } = context
-  const request = requestOf(context, wish)
+  const request = await requestToSend(context, threadId, wish)
   const known = await itemBefore(context, threadId)
   // What a run without input writes is known by its place alone, and others may have written since.
-  const isKnownByPlace = !provider.profile.tags && !bringsMessages(request)
+  const isKnownByPlace = !provider.profile.tags && !bringsMessages(request) && !request.outputs
   const after =
     isKnownByPlace && operation.attempts > 1
       ? await provider.lastItem(threadId, known, call)

@@ -1,7 +1,6 @@
 import type { OperationResult, Outcome } from '../model/outcome.ts'
-import type { NamelessRun, Run } from '../model/run.ts'
+import { addUsage, type NamelessRun, type Run } from '../model/run.ts'
 import { ProviderError } from '../provider/provider-error.ts'
-import { abandonRun } from './abandon-run.ts'
 import { cancellationOf, cancelled } from './cancelling.ts'
 import type { OperationContext } from './context.ts'
 import { knownItem } from './provider-thread.ts'
@@ -22,16 +21,15 @@ export async function runOutcome(
   threadId: string,
   run: Run | NamelessRun,
 ): Promise<Outcome> {
-  const { operation, journal } = context
+  const { operation, journal, provider } = context
+  const { callsStayOpen } = provider.profile
   const cancellation = cancellationOf(context, journal)
   context.stream.ended(run)
-  if (run.status === 'requires_action') await abandonRun(context, threadId, run)
-  const { message_id, abandoned } = journal.progress
-  const isAbandoned = abandoned?.run_id === run.id
-  const { id, model, incomplete_reason, usage } = run
-  const status = isAbandoned ? 'requires_action' : run.status
+  const { message_id, asked } = journal.progress
+  const { id, status, model, incomplete_reason } = run
+  const usage = asked && callsStayOpen ? addUsage(asked.usage, run.usage) : run.usage
   // Of a cancelled response the provider keeps nothing.
-  const text = run.text ?? (run.status === 'cancelled' ? context.stream.text : null)
+  const text = run.text ?? (status === 'cancelled' ? context.stream.text : null)
   const result: OperationResult = {
     provider_thread_id: threadId,
     ...(message_id !== undefined && { message_id }),
@@ -40,12 +38,19 @@ export async function runOutcome(
     text,
     usage,
   }
-  if (run.id !== null && !isAbandoned) await forgetPassing(context, run, result)
+  const passing = run.id === null ? null : passingFailure(context, run)
+  if (passing && asked && !callsStayOpen)
+    return { status: 'failed', error: notReplaced(passing), result }
+  if (passing) {
+    await journal.note({
+      failed_run_ids: [...(journal.progress.failed_run_ids ?? []), id as string],
+    })
+    throw new RunFailed(passing, result)
+  }
   const last_item_id = await newestItem(context, threadId, run)
   const answers = run.last_item_id !== null
   await journal.noteThread({ last_item_id, ...(answers && { last_message_at: null }) })
-  if (cancellation && (status === 'cancelled' || status === 'requires_action'))
-    return cancelled(context, cancellation, result)
+  if (cancellation && status === 'cancelled') return cancelled(context, cancellation, result)
   switch (status) {
     case 'completed':
     case 'incomplete':
@@ -56,8 +61,6 @@ export async function runOutcome(
         error: { code: 'run_cancelled', message: 'The run was cancelled by somebody else.' },
         result,
       }
-    case 'requires_action':
-      return { status: 'failed', error: callsLeft(abandoned?.functions ?? []), result }
     default:
       return { status: 'failed', error: run.error ?? unexplained, result }
   }
@@ -65,19 +68,6 @@ export async function runOutcome(
 
 /** Codes of failed runs, on either provider, that say nothing against the request itself. */
 const passingCodes = ['server_error', 'rate_limit_exceeded', 'vector_store_timeout']
-
-/** Throws `RunFailed` where another run may succeed. */
-async function forgetPassing(
-  context: OperationContext,
-  run: Run,
-  result: OperationResult,
-): Promise<void> {
-  const { journal } = context
-  const failure = passingFailure(context, run)
-  if (failure === null) return
-  await journal.note({ failed_run_ids: [...(journal.progress.failed_run_ids ?? []), run.id] })
-  throw new RunFailed(failure, result)
-}
 
 /** Why the run failed, where that says nothing against another one. */
 function passingFailure(
@@ -106,13 +96,11 @@ async function newestItem(
   return provider.lastItem(threadId, knownItem(operation, journal), call)
 }
 
-function callsLeft(functions: readonly string[]): { code: string; message: string } {
-  const names = [...new Set(functions)].join(', ') || 'a tool'
-  return {
-    code: 'requires_action',
-    message: `The model called ${names}, and functions of yours cannot be answered here: leave them out of "tools", or set "tool_choice" to "none".`,
-  }
-}
+/** Another run would have the same tools called again, for outputs that they have given already. */
+const notReplaced = ({ code, message }: { code: string; message: string }) => ({
+  code,
+  message: `${message} It had called tools, so no other run was started; retry_operation starts one.`,
+})
 
 const unexplained = {
   code: 'run_failed',
