@@ -25,8 +25,18 @@ export type { RetryLimits, RetryPolicy } from './model/retry.ts'
 export type { RunStatus, Usage } from './model/run.ts'
 export type { StreamEvent } from './model/stream-event.ts'
 export type { ProviderName } from './model/thread.ts'
+export {
+  defineTools,
+  type Tool,
+  type ToolContext,
+  ToolError,
+  type Tools,
+  tool,
+} from './model/tool.ts'
 export type { OperationData } from './operations/data/index.ts'
 export type { RunParameters } from './operations/data/run-parameters.ts'
+export type { ToolOutput } from './operations/data/submit-tool-outputs.ts'
 export type { Resumed } from './store/resume-thread.ts'
 export type { ThreadSettings } from './store/thread-settings.ts'
 export type { OperationRecord, ThreadState, TimelineEntry } from './store/thread-views.ts'
+export type { ToolCallRecord } from './store/tool-call-records.ts'

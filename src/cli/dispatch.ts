@@ -24,6 +24,12 @@ const providerSettings: readonly SettingName[] = [
   'maxRuns',
   'laneProbeMs',
 ]
+const toolSettings: readonly SettingName[] = [
+  'tools',
+  'toolConcurrency',
+  'toolDeadlineMs',
+  'onToolDeadline',
+]
 const dispatcherSettings: readonly SettingName[] = [
   'concurrency',
   'streams',
@@ -43,6 +49,8 @@ export function dispatchCommand(program: Command): void {
     .command('dispatch')
     .description('execute operations: the heads of all lines, one at a time per line')
   for (const name of dispatcherSettings) command.addOption(settingOption(name))
+  command.optionsGroup('Tools:')
+  for (const name of toolSettings) command.addOption(settingOption(name))
   command.optionsGroup('Provider:')
   for (const name of providerSettings) command.addOption(settingOption(name))
   command.addHelpText('after', notes).action(async () => {

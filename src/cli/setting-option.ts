@@ -15,5 +15,6 @@ function valueName(name: SettingName, standard: unknown): string {
   if (name.endsWith('ApiKey')) return 'key'
   if (name === 'retry') return 'json'
   if (standard === true) return 'true|false'
+  if (name === 'tools') return 'file'
   return typeof standard === 'number' || name.startsWith('max') ? 'n' : 'name'
 }

@@ -30,6 +30,7 @@ export class HeldClaims {
   readonly #running = new Map<Claim, Controls>()
   readonly #finished: Finished[] = []
   readonly #settling = new Set<Finished>()
+  readonly #others: Array<() => void> = []
 
   constructor(execute: Execute, onFinished: () => void) {
     this.#execute = execute
@@ -100,6 +101,12 @@ export class HeldClaims {
   /** Aborts everything that runs. */
   callOff(): void {
     for (const { callOff } of this.#running.values()) callOff.abort()
+    for (const callOffOther of this.#others) callOffOther()
+  }
+
+  /** What else is called off whenever the claims are. */
+  alsoCallOff(callOff: () => void): void {
+    this.#others.push(callOff)
   }
 
   /** Takes the claims out of their executors' hands for which nothing was sent; nothing will be. */

@@ -2,6 +2,7 @@ import type pg from 'pg'
 import type { Logger } from 'pino'
 import type { OnPoint } from '../model/point.ts'
 import type { ProviderName } from '../model/thread.ts'
+import type { Tools } from '../model/tool.ts'
 import type { Execute } from './executor.ts'
 import type { Lanes } from './lanes.ts'
 
@@ -16,6 +17,10 @@ export type DispatcherOptions = {
   defaultProvider: ProviderName
   /** Those of its keys; without them, no key ever rests. */
   lanes?: Lanes
+  /** Tools that are run here for calls of anybody; default none. */
+  tools?: Tools
+  /** Tool calls run at once. Default 10. */
+  toolConcurrency?: number
   /** Longest sleep between two looks at the heads, in milliseconds. */
   pollMs: number
   /** Pause between two beats, in milliseconds. */
@@ -31,5 +36,7 @@ export type DispatcherOptions = {
   /** How long `stop` waits for running operations, in milliseconds. */
   shutdownMs: number
   onPoint?: OnPoint
+  /** What a tool has thrown may appear in the log. Default false. */
+  logContent?: boolean
   log: Logger
 }

@@ -10,6 +10,7 @@ import { createProviders } from '../provider/registry.ts'
 import { Dispatcher } from './dispatcher.ts'
 import { createExecutor } from './executor.ts'
 import { Lanes } from './lanes.ts'
+import { loadTools } from './load-tools.ts'
 import { StreamWriter } from './stream-writer.ts'
 
 export type RunningDispatcher = {
@@ -20,7 +21,7 @@ export type RunningDispatcher = {
 
 /**
  * A dispatcher as `inturn dispatch` runs it, in this process: its pool, its providers, the loop, and
- * the ear that wakes it. Throws `not_migrated`, and what connecting throws.
+ * the ear that wakes it. Throws `not_migrated`, ConfigError for its tools, and what connecting throws.
  */
 export async function startDispatcher(
   config: Config & { databaseUrl: string },
@@ -28,6 +29,7 @@ export async function startDispatcher(
   { onPoint }: { onPoint?: OnPoint } = {},
 ): Promise<RunningDispatcher> {
   const { databaseUrl, schema, concurrency, provider: defaultProvider } = config
+  const tools = config.tools === undefined ? undefined : await loadTools(config.tools)
   await requireMigrated({ databaseUrl, schema })
   const served = Object.keys(config.providers) as ProviderName[]
   const pool = createPool(databaseUrl, {
@@ -53,6 +55,8 @@ export async function startDispatcher(
     callTimeoutMs: config.callTimeoutMs,
     foreignRunMs: config.foreignRunMs,
     runTimeoutMs: config.runTimeoutMs,
+    toolDeadlineMs: config.toolDeadlineMs,
+    onToolDeadline: config.onToolDeadline,
     holdUnknown: config.holdUnknown,
     retry: {
       max_attempts: config.maxAttempts,
@@ -73,6 +77,7 @@ export async function startDispatcher(
     lanes,
     providers: served,
     defaultProvider,
+    tools,
     onPoint,
     log,
   })

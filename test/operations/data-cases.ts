@@ -225,6 +225,8 @@ export const dataCases: Cases = {
   create_run: {
     valid: [
       { assistant_id: 'asst_1' },
+      { model: 'gpt-6', tool_deadline_ms: 1, on_tool_deadline: 'answer' },
+      { model: 'gpt-6', tool_deadline_ms: 604_800_000, on_tool_deadline: 'cancel' },
       { prompt: { id: 'pmpt_1' } },
       { assistant_id: 'asst_1', model: null, prompt: null },
       ...each(parameters.valid, (some) => ({ model: 'gpt-6', ...some })),
@@ -234,6 +236,9 @@ export const dataCases: Cases = {
       {},
       { model: null },
       { prompt: null, model: null },
+      { model: 'gpt-6', tool_deadline_ms: 0 },
+      { model: 'gpt-6', tool_deadline_ms: 604_800_001 },
+      { model: 'gpt-6', on_tool_deadline: 'wait' },
       { instructions: 'Be brief' },
       { assistant_id: 'asst_1', message: 'Hi' },
       ...each(parameters.invalid, (some) => ({ model: 'gpt-6', ...some })),

@@ -125,32 +125,6 @@ describe.each(['responses', 'assistants'] as const)('an operation on "%s"', (nam
     expect(next.status).toBe('completed')
   })
 
-  test('whose model calls a function fails, and leaves the thread usable', async ({ pool }) => {
-    const line = await startLine(pool, name)
-    const thread = `${name}:function`
-    const described = { name: 'get_weather', parameters: { type: 'object', properties: {} } }
-    const tool =
-      name === 'responses'
-        ? { type: 'function', strict: false, ...described }
-        : { type: 'function', function: described }
-    const row = await line.do(thread, 'add_message_and_run', {
-      message: 'Call get_weather.',
-      ...who,
-      tools: [tool],
-    })
-    expect(row).toMatchObject({
-      status: 'failed',
-      error: { code: 'requires_action', message: expect.stringContaining('get_weather') },
-      result: { run: { status: 'requires_action' } },
-    })
-    const next = await line.do(thread, 'add_message_and_run', {
-      message: 'reply with exactly: still here',
-      ...who,
-    })
-    expect(next).toMatchObject({ status: 'completed', result: { text: 'still here' } })
-    expect(line.emulator.stats.conflicts).toBe(0)
-  })
-
   test('waits for a run that somebody else has started, and burns no attempt', async ({ pool }) => {
     const answer = Promise.withResolvers<void>()
     const line = await startLine(pool, name, {

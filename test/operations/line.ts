@@ -9,6 +9,8 @@ import { type Emulator, type EmulatorOptions, startEmulator } from '../../src/em
 import { laneKey } from '../../src/model/lane.ts'
 import type { OperationKind } from '../../src/model/operation.ts'
 import { type ProviderName, providerNames } from '../../src/model/thread.ts'
+import type { Tools } from '../../src/model/tool.ts'
+import type { DeadlinePolicy } from '../../src/model/tool-deadline.ts'
 import { createProviders } from '../../src/provider/registry.ts'
 import { type Relay, startRelay } from '../provider/relay.ts'
 import { waitFor } from '../support/wait-for.ts'
@@ -35,6 +37,12 @@ export type LineOptions = {
   callTimeoutMs?: number
   foreignRunMs?: number
   runTimeoutMs?: number
+  /** Default: none. */
+  tools?: Tools
+  /** Default 60,000. */
+  toolDeadlineMs?: number
+  /** Default: answer. */
+  onToolDeadline?: DeadlinePolicy
   /** Default: none. */
   holdUnknown?: readonly OperationKind[]
   /** Default: both. */
@@ -109,6 +117,8 @@ export class Line {
         callTimeoutMs,
         foreignRunMs,
         runTimeoutMs,
+        toolDeadlineMs: options.toolDeadlineMs ?? 60_000,
+        onToolDeadline: options.onToolDeadline ?? 'answer',
         holdUnknown: options.holdUnknown ?? [],
         retry: { max_attempts: maxAttempts, base_ms: 10, max_ms: 50 },
         lanes,
@@ -117,6 +127,7 @@ export class Line {
         logContent,
       }),
       concurrency: 5,
+      tools: options.tools,
       providers,
       defaultProvider: name,
       pollMs: 10,

@@ -218,7 +218,7 @@ test('a failed response that has kept its input is repeated without it', async (
 })
 
 test('a function call of a response whose answer was lost is answered for it', async ({ pool }) => {
-  const line = await startLine(pool, 'responses')
+  const line = await startLine(pool, 'responses', { toolDeadlineMs: 1, onToolDeadline: 'cancel' })
   loseFirstAnswer(line.relay, 'POST', runsPath)
   const parameters = { type: 'object', properties: {} }
   const row = await line.do('lost call', 'add_message_and_run', {
@@ -226,7 +226,7 @@ test('a function call of a response whose answer was lost is answered for it', a
     ...who,
     tools: [{ type: 'function', name: 'get_weather', strict: false, parameters }],
   })
-  expect(row).toMatchObject({ status: 'failed', error: { code: 'requires_action' } })
+  expect(row).toMatchObject({ status: 'failed', error: { code: 'tool_deadline' } })
   const next = await line.do('lost call', 'add_message_and_run', { message: 'Hi', ...who })
   expect(next.status).toBe('completed')
 })

@@ -209,7 +209,11 @@ describe('a response whose id was lost', () => {
   test('asked for outputs: they are given an error once, also after another crash', async ({
     pool,
   }) => {
-    const line = await startLine(pool, 'responses', { callTimeoutMs: 500 })
+    const line = await startLine(pool, 'responses', {
+      callTimeoutMs: 500,
+      toolDeadlineMs: 1,
+      onToolDeadline: 'cancel',
+    })
     loseFirstStart(line)
     line.emulator.setFaults([
       { name: 'reset_after_commit', on: 'items.create', times: 1 },
@@ -221,7 +225,7 @@ describe('a response whose id was lost', () => {
       ...who,
       tools: [{ type: 'function', name: 'get_weather', strict: false, parameters }],
     })
-    expect(row).toMatchObject({ status: 'failed', error: { code: 'requires_action' } })
+    expect(row).toMatchObject({ status: 'failed', error: { code: 'tool_deadline' } })
     expect(line.emulator.stats.runsStarted).toBe(1)
     const next = await line.do('lost call', 'add_message_and_run', { message: 'Hi', ...who })
     expect(next).toMatchObject({ status: 'completed', attempts: 1 })
