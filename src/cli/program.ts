@@ -16,6 +16,7 @@ import { retryCommand } from './retry.ts'
 import { settingOption } from './setting-option.ts'
 import { statusCommand } from './status.ts'
 import { streamCommand } from './stream.ts'
+import { submitCommand, toolCallsCommand } from './tool-calls.ts'
 
 /** At the same distance from src/cli as from dist/cli. */
 const packageFile = new URL('../../package.json', import.meta.url)
@@ -58,6 +59,8 @@ function createProgram(): Command {
   cancelCommand(program)
   streamCommand(program)
   statusCommand(program)
+  toolCallsCommand(program)
+  submitCommand(program)
   retryCommand(program)
   resumeCommand(program)
   doctorCommand(program)

@@ -7,6 +7,7 @@ import type { StreamEvent } from '../model/stream-event.ts'
 import { enqueueRows } from '../store/enqueue-rows.ts'
 import { describeStanding, type OperationState, readStates, withdraw } from '../store/operations.ts'
 import { retryOperation } from '../store/retry-operation.ts'
+import { readCallsOfOperation, type ToolCallRecord } from '../store/tool-call-records.ts'
 import { operationNotFound, ResultTimeoutError, resultOf } from './errors.ts'
 import { type StreamOptions, streamOf } from './operation-stream.ts'
 import type { SettleWatch } from './settle-watch.ts'
@@ -19,6 +20,7 @@ type Shown = {
   create_run: 'run' | 'text' | 'usage'
   add_message_and_run: 'run' | 'text' | 'usage'
   cancel_run: 'outcome'
+  submit_tool_outputs: 'operation_id' | 'call_ids' | 'missing'
 }
 
 /** What a completed operation of this kind has to show: those with a run always tell how it ended. */
@@ -88,6 +90,14 @@ export class OperationHandle<Kind extends OperationKind = OperationKind> {
     const [state] = await readStates(this.#context.database, [this.id])
     if (!state) throw operationNotFound(this.id)
     return state.status
+  }
+
+  /**
+   * The tool calls that its run has asked for, of all rounds; `output` is null where one is open. Those of
+   * an operation that was deleted are gone with it.
+   */
+  toolCalls(): Promise<ToolCallRecord[]> {
+    return readCallsOfOperation(this.#context.database, this.id)
   }
 
   /**

@@ -2,6 +2,8 @@ import type { MessageInput } from '../model/message.ts'
 import type { OperationKind } from '../model/operation.ts'
 import type { OperationData } from '../operations/data/index.ts'
 import type { RunParameters } from '../operations/data/run-parameters.ts'
+import type { ToolOutput } from '../operations/data/submit-tool-outputs.ts'
+import type { ToolDeadline } from '../operations/data/tool-deadline.ts'
 import { type Resumed, resumeThread } from '../store/resume-thread.ts'
 import { saveThreadSettings, type ThreadSettings } from '../store/thread-settings.ts'
 import {
@@ -12,6 +14,7 @@ import {
   type ThreadState,
   type TimelineEntry,
 } from '../store/thread-views.ts'
+import { readOpenCalls, type ToolCallRecord } from '../store/tool-call-records.ts'
 import { type Held, type HoldOptions, hold } from './hold.ts'
 import { idle } from './idle.ts'
 import type { Inturn } from './inturn.ts'
@@ -60,7 +63,7 @@ export class ThreadHandle {
 
   /** Runs the assistant or model over the thread as it will stand then. */
   run(
-    parameters: RunParameters,
+    parameters: RunParameters & ToolDeadline,
     options?: JoinOptions & EnqueueOptions,
   ): Promise<OperationHandle<'create_run'>> {
     return this.enqueue('create_run', parameters, options)
@@ -69,7 +72,7 @@ export class ThreadHandle {
   /** Adds a message and runs the assistant or model: one turn of a conversation. */
   send(
     message: MessageInput,
-    parameters: RunParameters,
+    parameters: RunParameters & ToolDeadline,
     options?: JoinOptions & EnqueueOptions,
   ): Promise<OperationHandle<'add_message_and_run'>> {
     return this.enqueue('add_message_and_run', { ...parameters, message }, options)
@@ -130,6 +133,28 @@ export class ThreadHandle {
    */
   idle(options: WaitOptions = {}): Promise<void> {
     return idle(this, this.#context, options)
+  }
+
+  /**
+   * Answers tool calls that the thread's run waits for: all of a round at once, or one by one. It goes on
+   * when all have an output. Throws RefusedError where nothing requires action (`thread_requires_action`),
+   * a call was not asked (`call_was_asked`) or has an output (`call_is_answered_once`), and
+   * `tool_outputs_are_well_formed`.
+   *
+   * @example
+   * const [call] = await thread.toolCalls()
+   * await thread.submitToolOutputs([{ call_id: call.call_id, output: '21 degrees' }])
+   */
+  submitToolOutputs(
+    outputs: readonly ToolOutput[],
+    options?: EnqueueOptions,
+  ): Promise<OperationHandle<'submit_tool_outputs'>> {
+    return this.enqueue('submit_tool_outputs', { outputs }, options)
+  }
+
+  /** The tool calls of the thread that wait for an output, in the order in which they were asked. */
+  toolCalls(): Promise<ToolCallRecord[]> {
+    return readOpenCalls(this.#database, this.id)
   }
 
   /**
