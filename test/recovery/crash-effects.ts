@@ -31,7 +31,10 @@ export async function effectsOn(
     headers: { authorization: 'Bearer any', 'openai-beta': 'assistants=v2' },
   })
   const { metadata } = (await held.json()) as { metadata: Record<string, string> }
-  const said = history(id).map(({ role, text }) => `${role}: ${text}`)
+  // Each provider has tools of its own.
+  const said = history(id).map(({ role, text }) =>
+    `${role}: ${text}`.replace(/(responses|assistants)_/g, ''),
+  )
   return { thread, statuses, history: said, metadata }
 }
 

@@ -18,6 +18,9 @@ import type { Crash, Orders } from './crashing-dispatcher.ts'
 
 const crashingDispatcher = fileURLToPath(new URL('crashing-dispatcher.ts', import.meta.url))
 
+/** Tools that every dispatcher has. */
+const rain = fileURLToPath(new URL('tools/rain.ts', import.meta.url))
+
 /** Name of the database sessions of those that crash, one of each provider at a time. */
 const sessionsOf = (provider: ProviderName) => `crashing dispatcher of ${provider}`
 
@@ -104,7 +107,7 @@ export class CrashFleet {
     url.searchParams.set('application_name', sessionsOf(provider))
     const orders: Orders = { settings: { ...settings, databaseUrl: url.href }, provider, crash }
     const child = spawn(process.execPath, [crashingDispatcher, JSON.stringify(orders)], {
-      env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: this.#cache },
+      env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: this.#cache, TOOLS_OF: provider },
       stdio: ['ignore', 'inherit', 'inherit'],
     })
     this.#children.add(child)
@@ -190,6 +193,7 @@ export class CrashFleet {
       settleMs: 300,
       assistantsSettleMs: 300,
       retryBaseMs: 20,
+      tools: rain,
       concurrency: 50,
       pollMs: 20,
       sweepMs: 50,

@@ -32,8 +32,6 @@ export const followUp = { ...turn('after'), adds: ['user: ok', 'assistant: after
 /** Done on a continued thread before. */
 export const earlier = { ...turn('before'), adds: ['user: ok', 'assistant: before'] }
 
-const getWeather = { name: 'get_weather', parameters: { type: 'object', properties: {} } }
-
 const completed = { status: 'completed', continued: true } as const
 const onNewThread = { continued: false, beginsThread: true } as const
 const message = {
@@ -43,6 +41,25 @@ const message = {
   adds: ['user: ok'],
 }
 const messageAndRun = { ...completed, ...turn('now'), adds: ['user: ok', 'assistant: now'] }
+/** A turn whose model calls `responses_…` or `assistants_…`: each provider reads its own half of the tool. */
+const calling = (name: string) => {
+  const described = (provider: string) => ({
+    name: `${provider}_${name}`,
+    parameters: { type: 'object', properties: {} },
+  })
+  const tool = { type: 'function', strict: false, ...described('responses') }
+  return {
+    ...completed,
+    operation: 'add_message_and_run' as const,
+    data: {
+      message: `Call responses_${name} or assistants_${name}.`,
+      tools: [{ ...tool, function: described('assistants') }],
+      ...who,
+    },
+  }
+}
+const weather = calling('weather')
+const time = calling('time')
 const update = {
   ...completed,
   operation: 'update_thread' as const,
@@ -78,17 +95,16 @@ export const scenarios: Scenario[] = [
     data: { ...messageAndRun.data, model: failsOnce },
   },
   {
-    ...completed,
-    name: 'add_message_and_run whose model calls a function',
-    operation: 'add_message_and_run',
+    ...weather,
+    name: 'add_message_and_run whose model calls a tool',
+    adds: ['user: Call weather or weather.', 'assistant: According to weather: rain'],
+  },
+  {
+    ...time,
+    name: 'add_message_and_run whose model calls a tool that nobody has',
+    data: { ...time.data, tool_deadline_ms: 1, on_tool_deadline: 'cancel' },
     status: 'failed',
-    data: {
-      message: 'Call get_weather.',
-      // As either provider writes it; each reads its own half.
-      tools: [{ type: 'function', strict: false, ...getWeather, function: getWeather }],
-      ...who,
-    },
-    adds: ['user: Call get_weather.'],
+    adds: ['user: Call time or time.'],
   },
   {
     ...messageAndRun,
