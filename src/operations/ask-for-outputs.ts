@@ -21,7 +21,7 @@ export async function askForOutputs(
   // One that went on with outputs began with its first round.
   const goesOn = before?.taken === true
   const since = goesOn ? before.since : (run_since ?? isoTime(journal.now()))
-  const leftMs = deadlineMs(context, since)
+  const leftMs = deadlineMs(context, since, !goesOn)
   const written = await journal.writeCalls((claim) =>
     writeToolCalls(pool, claim, run.tool_calls, Math.max(0, leftMs)),
   )

@@ -119,8 +119,9 @@ async function findLateEnd(
   { parameters }: RunWish,
 ): Promise<Run | null> {
   const { provider, journal, call } = context
-  const { stopping } = journal.progress
-  if (stopping === undefined) return null
+  const { stopping, asked } = journal.progress
+  // One that asked for outputs had ended by that, and was acted on.
+  if (stopping === undefined || stopping.run_id === asked?.run_id) return null
   const { run_id } = stopping
   if (await provider.isBusy(threadId, parameters, call)) throw notStopped(context, stopping)
   const run = await provider.followRun(threadId, run_id, call)

@@ -8,15 +8,20 @@ export function deadlinePolicy({ data, tools }: OperationContext<ToolDeadline>):
 }
 
 /**
- * How long the calls of a run may wait, in milliseconds. Where the provider lets a run wait only so long
- * from its start, all its rounds share that time; 0 or less: it is over.
+ * How long the calls of a run that began at `since` may wait, in milliseconds. Where the provider lets a
+ * run wait only so long from its start, its later rounds share what is left of it; 0 or less: it is over.
  */
 export function deadlineMs(
   { data, tools, provider, journal }: OperationContext<ToolDeadline>,
   since: string,
+  isFirstRound: boolean,
 ): number {
   const wanted = data.tool_deadline_ms ?? tools.deadlineMs
   const { outputsWithinMs } = provider.profile
   if (outputsWithinMs === null) return wanted
-  return Math.min(wanted, outputsWithinMs) - (journal.now() - Date.parse(since))
+  const ageMs = journal.now() - Date.parse(since)
+  // However long the model has thought before it asked, the tools get their time.
+  return isFirstRound
+    ? Math.min(wanted, outputsWithinMs - ageMs)
+    : Math.min(wanted, outputsWithinMs) - ageMs
 }

@@ -294,7 +294,7 @@ describe.each(['responses', 'assistants'] as const)('a run of "%s" that calls to
       message: 'reply with exactly: free',
       ...who,
     })
-    expect(next).toMatchObject({ status: 'completed', attempts: 1, result: { text: 'free' } })
+    expect(next).toMatchObject({ status: 'completed', failures: 0, result: { text: 'free' } })
     expect(line.emulator.stats.conflicts).toBe(0)
     await expectHealthy(pool)
   })
@@ -323,7 +323,7 @@ describe.each(['responses', 'assistants'] as const)('a run of "%s" that calls to
       message: 'reply with exactly: free',
       ...who,
     })
-    expect(next).toMatchObject({ status: 'completed', attempts: 1 })
+    expect(next).toMatchObject({ status: 'completed', failures: 0 })
     expect(line.emulator.stats.conflicts).toBe(0)
   })
 
@@ -360,7 +360,7 @@ describe.each(['responses', 'assistants'] as const)('a run of "%s" that calls to
       message: 'reply with exactly: free',
       ...who,
     })
-    expect(next).toMatchObject({ status: 'completed', attempts: 1, result: { text: 'free' } })
+    expect(next).toMatchObject({ status: 'completed', failures: 0, result: { text: 'free' } })
     expect(line.emulator.stats.conflicts).toBe(0)
     await expectHealthy(pool)
   })
@@ -416,7 +416,7 @@ describe.each(['responses', 'assistants'] as const)('a run of "%s" that calls to
     expect(await line.end(id)).toMatchObject({ status: 'failed', error: { provider_status: 400 } })
     expect(refused).toBe(1)
     const next = await line.do(thread, 'add_message_and_run', { message: 'Hi', ...who })
-    expect(next).toMatchObject({ status: 'completed', attempts: 1 })
+    expect(next).toMatchObject({ status: 'completed', failures: 0 })
     expect(line.emulator.stats.conflicts).toBe(0)
   })
 })
@@ -483,14 +483,48 @@ describe('on Conversations', () => {
       error: { code: 'assistant_not_found' },
     })
     const next = await line.do('deleted', 'add_message_and_run', { message: 'Hi', ...who })
-    expect(next).toMatchObject({ status: 'completed', attempts: 1 })
+    expect(next).toMatchObject({ status: 'completed', failures: 0 })
     // The output that was given is there, and no error in its place.
     const repairs = line.sent('POST', /\/items$/)
     expect(repairs.map(({ body }) => JSON.parse(body).items)).toMatchObject([[{ output: 'rain' }]])
   })
 })
 
+test('a response that was stopped for its length, and asks all the same, goes on with the outputs', async ({
+  pool,
+}) => {
+  const line = await startLine(pool, 'responses', { runTimeoutMs: 200 })
+  line.emulator.setFaults([
+    { name: 'stuck_in_progress', ms: 500, times: 1 },
+    { name: 'cancel_completes', times: 1 },
+  ])
+  const id = await line.insert('t', 'add_message_and_run', asking('responses', 'get_weather'))
+  const { progress } = await requiresAction(line, id)
+  expect(progress.stopping.run_id).toBe(progress.asked.run_id)
+  line.emulator.setFaults([])
+  const [call] = await openCalls(pool, 't')
+  await submit(line, 't', { call_id: call.call_id, output: 'rain' })
+  expect(await line.end(id)).toMatchObject({
+    status: 'completed',
+    attempts: 2,
+    result: { text: 'According to get_weather: rain' },
+  })
+})
+
 describe('on Assistants', () => {
+  test('the tools get their time, however long the model has thought before it asked', async ({
+    pool,
+  }) => {
+    const line = await startLine(pool, 'assistants')
+    line.emulator.setFaults([{ name: 'stuck_in_progress', ms: 600, times: 1 }])
+    const data = { ...asking('assistants', 'get_weather'), tool_deadline_ms: 500 }
+    const id = await line.insert('slow', 'add_message_and_run', data)
+    expect(await line.end(id)).toMatchObject({
+      status: 'completed',
+      result: { text: expect.stringContaining('No output was given in time') },
+    })
+  })
+
   test('a run that expired before its outputs came fails, and is not replaced', async ({
     pool,
   }) => {
