@@ -13,6 +13,8 @@ export type Disturbance = { atMs: number } & (
   | { what: 'hold rows'; of: 'operations' | 'thread' | 'dispatchers'; thread: string; ms: number }
   /** A run that somebody else starts. */
   | { what: 'foreign run'; thread: string; ms: number; speaks: boolean }
+  /** The caller's own code takes the thread in its turn, and runs something at the provider itself. */
+  | { what: 'hold'; thread: string; ms: number; speaks: boolean }
 )
 
 /** Of one dispatcher, which serves again afterwards. */
@@ -92,6 +94,14 @@ export function disturbances(
         const { id: thread, provider } = threadAt(atMs, visited)
         const speaks = provider === 'responses' || random.chance(0.5)
         return { atMs, what: 'foreign run', thread, ms: ms(500, 15_000), speaks }
+      },
+    ),
+    ...every(
+      () => ms(8_000, 30_000),
+      (atMs) => {
+        const { id: thread, provider } = threadAt(atMs, visited)
+        const speaks = provider === 'responses' || random.chance(0.5)
+        return { atMs, what: 'hold', thread, ms: ms(300, 3_000), speaks }
       },
     ),
   ].sort((a, b) => a.atMs - b.atMs)

@@ -11,33 +11,41 @@ export type Judged = {
   data: {
     message?: string
     instructions?: string | null
-    tools?: unknown
+    tools?: Array<{ name: string }>
     metadata?: Record<string, string>
   }
   status: string
   turn: number | null
-  error: { code: string } | null
-  result: { text?: string | null; run?: { id: string | null } } | null
+  /** Not null: it joined its line later. */
+  scheduled_at: Date | null
+  /** What it acts on, where it acts beside the line. */
+  target_id: number | null
+  /** Those whose messages its run answers as well. */
+  merges: number[] | null
+  error: { code: string; operation_id?: number } | null
+  result: { text?: string | null; run?: { id: string | null }; outcome?: string } | null
 }
 
 /** What an operation leaves in the provider thread, in this order. */
 export type Trace = { text: string; must: boolean }
 
-/** Of one that ended as it should everything; of one that was given up, whatever it had come to. */
-export function tracesOf(operation: Judged): Trace[] {
-  const must = isAsIntended(operation)
-  const texts = [operation.data.message, answerOf(operation.data)]
+/**
+ * Of one that ended as it should everything, with the messages that it took along; of one that was given
+ * up or cancelled, whatever it had come to.
+ */
+export function tracesOf(operation: Judged, merged: readonly Judged[] = []): Trace[] {
+  const must = operation.status === 'completed'
+  const messages = [...merged, operation].map(({ data }) => data.message)
+  const texts = [...messages, answerOf(operation.data)]
   return texts.flatMap((text) => (text === undefined ? [] : [{ text, must }]))
 }
 
-/** A run that calls a function fails for it: there is nobody to answer the call. */
-export const isAsIntended = ({ data, status, error }: Judged): boolean =>
-  data.tools === undefined
-    ? status === 'completed'
-    : status === 'failed' && error?.code === 'requires_action'
+/** What a tool gave is told by whoever answered its call, or by the deadline: which tool it was is enough. */
+export const answerOf = ({ instructions, tools }: Judged['data']): string | undefined =>
+  tools ? `According to ${tools[0]?.name}` : instructions?.replace('Reply with exactly: ', '')
 
-export const answerOf = ({ instructions }: Judged['data']): string | undefined =>
-  instructions?.replace('Reply with exactly: ', '')
+export const plainly = (text: string): string =>
+  text.replace(/^(According to \w+): .*$/s, (_, beginning) => beginning)
 
 /** What was said in the name of operations: without outsiders, and without what a run that went wrong had begun. */
 export function saidBy(history: readonly HistoryEntry[], runs: readonly RunEntry[]): string[] {
@@ -49,7 +57,7 @@ export function saidBy(history: readonly HistoryEntry[], runs: readonly RunEntry
       const wentWrong = /^(failed|expired|cancelled)$/.test(run.status)
       return !run.foreign && !(wentWrong && role === 'assistant')
     })
-    .map(({ text }) => text)
+    .map(({ text }) => plainly(text))
 }
 
 /** Texts that stand there more often, or less often, than their traces allow. */

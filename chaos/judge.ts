@@ -2,27 +2,31 @@ import type pg from 'pg'
 import type { ConflictEntry, Emulator } from '../src/emulator/index.ts'
 import { defaultLimits, examine } from '../src/store/doctor/examine.ts'
 import { brokenPromises, type Sent } from '../test/support/promised-order.ts'
-import { isAsIntended, type Judged } from './history.ts'
+import { brokenHolds, unexplainedEnds } from './ends-judge.ts'
+import type { Judged } from './history.ts'
+import type { Held } from './holders.ts'
 import { type Offender, offender } from './offender.ts'
+import { brokenStreams } from './streams-judge.ts'
 import { judgeThread, type Thread } from './thread-judge.ts'
 
 export type Evidence = {
   pool: pg.Pool
   emulator: Emulator
   sent: readonly Sent[]
+  held: readonly Held[]
 }
 
 /** Failures that faults explain: the provider went on refusing until the attempts were used up. */
 const exhausted =
-  /^(connection_lost|provider_timeout|provider_error|provider_unreachable|overloaded|server_error|rate_limit_exceeded|run_expired|run_timeout|outcome_unknown|foreign_run_timeout)$/
+  /^(thread_busy|hold_expired|connection_lost|provider_timeout|provider_error|provider_unreachable|overloaded|server_error|rate_limit_exceeded|run_expired|run_timeout|outcome_unknown|foreign_run_timeout)$/
 
 /** Compares what the provider holds, by its own account, with what was promised. */
-export async function judge({ pool, emulator, sent }: Evidence): Promise<{
+export async function judge({ pool, emulator, sent, held }: Evidence): Promise<{
   operations: Judged[]
   offenders: Offender[]
 }> {
   const { rows: operations } = await pool.query<Judged>(
-    `select id, thread_id, operation, data, status, turn, error, result
+    `select id, thread_id, operation, data, status, turn, scheduled_at, target_id, merges, error, result
        from thread_operations order by thread_id, turn nulls last`,
   )
   const { rows: threads } = await pool.query<Thread>(
@@ -32,7 +36,10 @@ export async function judge({ pool, emulator, sent }: Evidence): Promise<{
     ...unfinished(operations, sent),
     ...outOfOrder(operations, sent),
     ...(await conflicts(pool, emulator, { operations, threads })),
-    ...doubleRuns(operations, emulator),
+    ...(await doubleRuns(pool, operations, emulator)),
+    ...unexplainedEnds(operations),
+    ...brokenHolds(held, operations, emulator),
+    ...(await brokenStreams(pool, operations)),
   ]
   for (const thread of threads) {
     const own = operations.filter(({ thread_id }) => thread_id === thread.id)
@@ -60,7 +67,7 @@ function unfinished(operations: readonly Judged[], sent: readonly Sent[]): Offen
       const { id, thread_id, status, error } = operation
       if (!/^(completed|failed|cancelled)$/.test(status))
         return [offender('loss', thread_id, [id], `still ${status} (${error?.code ?? 'no error'})`)]
-      return status === 'failed' && !isAsIntended(operation) && !exhausted.test(error?.code ?? '')
+      return status === 'failed' && !exhausted.test(error?.code ?? '')
         ? [offender('failure', thread_id, [id], `failed: ${JSON.stringify(error)}`)]
         : []
     }),
@@ -68,21 +75,35 @@ function unfinished(operations: readonly Judged[], sent: readonly Sent[]): Offen
 }
 
 function outOfOrder(operations: readonly Judged[], sent: readonly Sent[]): Offender[] {
-  const turns = operations.flatMap(({ id, turn }) => (turn === null ? [] : [[id, turn] as const]))
-  const present = new Set(operations.map(({ id }) => id))
-  const committed = sent.filter(({ id }) => present.has(id))
-  return brokenPromises(committed, new Map(turns)).map(({ thread, first, second }) =>
+  // Who joins later, or is superseded or taken along, is promised no turn among the others.
+  const turns = new Map(
+    operations.flatMap(({ id, turn, scheduled_at }) =>
+      turn === null || scheduled_at !== null ? [] : [[id, turn] as const],
+    ),
+  )
+  const served = sent.filter(({ id }) => turns.has(id))
+  return brokenPromises(served, turns).map(({ thread, first, second }) =>
     offender('order', thread, [first, second], `${second} was started before ${first}`),
   )
 }
 
-function doubleRuns(operations: readonly Judged[], emulator: Emulator): Offender[] {
+async function doubleRuns(
+  pool: pg.Pool,
+  operations: readonly Judged[],
+  emulator: Emulator,
+): Promise<Offender[]> {
+  // On Conversations, each round of calls is answered by another response.
+  const { rows } = await pool.query(
+    `select c.operation_id, max(c.round) as rounds from tool_calls c join threads t on t.id = c.thread_id
+      where t.provider = 'responses' group by 1`,
+  )
+  const rounds = new Map(rows.map(({ operation_id, rounds }) => [operation_id, rounds]))
   const wellRun = emulator.runs().filter(({ status }) => /^(completed|incomplete)$/.test(status))
   const byTag = Map.groupBy(wellRun, ({ metadata }) => metadata.inturn_operation)
   return operations.flatMap(({ id, thread_id, operation, status }) => {
     const runs = byTag.get(String(id)) ?? []
-    const must = status === 'completed' && /run$/.test(operation)
-    if (runs.length > 1)
+    const must = status === 'completed' && /^(create_run|add_message_and_run)$/.test(operation)
+    if (runs.length > 1 + (rounds.get(id) ?? 0))
       return [
         offender('duplicate', thread_id, [id], `${runs.length} runs: ${runs.map((run) => run.id)}`),
       ]

@@ -1,4 +1,14 @@
-export const offences = ['duplicate', 'loss', 'order', 'conflict', 'failure', 'doctor'] as const
+export const offences = [
+  'duplicate',
+  'loss',
+  'order',
+  'conflict',
+  'failure',
+  'end',
+  'hold',
+  'stream',
+  'doctor',
+] as const
 export type Offence = (typeof offences)[number]
 
 /** Something that must not be. */

@@ -1,4 +1,4 @@
-import type { OperationKind } from '../src/model/operation.ts'
+import { type BusyStrategy, busyStrategies, type OperationKind } from '../src/model/operation.ts'
 import { type ProviderName, providerNames } from '../src/model/thread.ts'
 import { Random } from '../test/support/random.ts'
 import { type Disturbance, disturbances } from './disturbances.ts'
@@ -27,11 +27,18 @@ export type PlannedOperation = {
   thread: string
   operation: OperationKind
   data: object
+  /** How it joins its line; null: as always. */
+  joins: Joins | null
   /** Rolled back to a savepoint before it. */
   undone: boolean
   /** Pause after it, the transaction being open. */
   pauseMs: number
 }
+
+export type Joins =
+  | { ifBusy: BusyStrategy; debounceMs: number | null }
+  /** So many milliseconds after its INSERT. */
+  | { scheduledInMs: number }
 
 export type PlannedTransaction = {
   atMs: number
@@ -76,7 +83,8 @@ function transactions(
       isolation: random.of(['read committed', 'repeatable read', 'serializable']),
       snapshotMs: random.chance(0.3) ? Math.round(random.next() * 2_000 * pace) : null,
       operations: Array.from({ length }, () => ({
-        ...operation(random, ++number, threadAt(random, atMs / untilMs, threads)),
+        ...operation(random, ++number, threadAt(random, atMs / untilMs, threads), pace),
+        joins: joins(random, pace),
         undone: random.chance(0.05),
         pauseMs: random.chance(0.2) ? Math.round(random.next() * 3_000 * pace) : 0,
       })),
@@ -94,11 +102,22 @@ function threadAt(random: Random, share: number, threads: readonly PlannedThread
   return random.of(threads.slice(first, first + inUse))
 }
 
+function joins(random: Random, pace: number): Joins | null {
+  const ms = (most: number) => Math.round((0.1 + random.next() * 0.9) * most * pace)
+  if (random.chance(0.08)) return { scheduledInMs: ms(20_000) }
+  if (!random.chance(0.2)) return null
+  return {
+    ifBusy: random.of(busyStrategies),
+    debounceMs: random.chance(0.3) ? ms(3_000) : null,
+  }
+}
+
 /** The answer tells whose it is; messages are equal now and then, as people's are. */
 function operation(
   random: Random,
   number: number,
   { id: thread, provider, visited }: PlannedThread,
+  pace: number,
 ): Pick<PlannedOperation, 'thread' | 'operation' | 'data'> {
   const drawn = random.of(frequencies)
   const message = random.chance(0.2) ? 'ok' : `message ${number}`
@@ -117,7 +136,13 @@ function operation(
       // A bare run after it would go on about the call, on a conversation.
       if (provider === 'responses' && !visited)
         return { thread, operation: 'add_message', data: { message } }
-      return { thread, operation: 'add_message_and_run', data: { message, ...run, ...callsLookUp } }
+      return {
+        thread,
+        operation: 'add_message_and_run',
+        data: { message, ...run, ...callsFor(random.of(tools), pace) },
+      }
+    case 'cancel_run':
+      return { thread, operation: drawn, data: {} }
     case 'add_message_and_run':
       return { thread, operation: drawn, data: { message, ...run } }
     case 'add_message':
@@ -138,14 +163,21 @@ const frequencies: ReadonlyArray<OperationKind | 'call of a function'> = [
   'create_run',
   'create_run',
   'call of a function',
+  'cancel_run',
   'update_thread',
   'create_thread',
 ]
 
+/** Answered by the dispatchers' own handlers, by a service that submits outputs, and by nobody. */
+const tools = ['look_up', 'look_up', 'approve', 'forgotten']
+
 /** Whatever was said. The tool is as either provider writes it; each reads its own half. */
-const lookUp = { name: 'look_up', parameters: { type: 'object', properties: {} } }
-const callsLookUp = {
-  instructions: null,
-  tools: [{ type: 'function', strict: false, ...lookUp, function: lookUp }],
-  tool_choice: 'required',
+function callsFor(name: string, pace: number): object {
+  const tool = { name, parameters: { type: 'object', properties: {} } }
+  return {
+    instructions: null,
+    tools: [{ type: 'function', strict: false, ...tool, function: tool }],
+    tool_choice: 'required',
+    tool_deadline_ms: Math.round((name === 'forgotten' ? 6_000 : 40_000) * pace),
+  }
 }

@@ -21,6 +21,8 @@ export type Result = {
     /** Operations that were held for an operator, and resumed when all was calm. */
     resumed: number
     foreignRuns: number
+    /** Those that kept their thread from the turn to the release. */
+    holds: number
   }
   conflicts: ConflictEntry[]
   faults: EmulatorStats['faults']
@@ -55,7 +57,7 @@ export function reportText({
       'database',
       `${counts.restarts} restarts, ${counts.sessionsCut} sessions terminated, ${counts.connectionsTaken} connections taken away, ${counts.heldRows} idle transactions`,
     ],
-    ['foreign runs', `${counts.foreignRuns}`],
+    ['foreign runs', `${counts.foreignRuns}, and ${counts.holds} under a hold`],
     ['faults', counted(faults)],
     ['conflicts served', counted(countBy(conflicts.map(causeOf)))],
     ...(['kill', 'stop'] as const).flatMap((how): Array<[string, string]> => {
@@ -90,6 +92,9 @@ const named = {
   order: 'order violations',
   conflict: 'unexplained conflicts',
   failure: 'unexplained failures',
+  end: 'unexplained ends',
+  hold: 'holds not kept',
+  stream: 'streams that differ',
   doctor: 'doctor',
 }
 

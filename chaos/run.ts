@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
 import { migrate } from '../src/client/migrate.ts'
 import { createPool } from '../src/db/pool.ts'
 import { type Emulator, startEmulator } from '../src/emulator/index.ts'
@@ -12,6 +13,9 @@ import { type Plan, planOf } from './plan.ts'
 import type { Result } from './report.ts'
 import type { Scale } from './scale.ts'
 import { Stage } from './stage.ts'
+import { submitOutputs } from './submitters.ts'
+
+const tools = fileURLToPath(new URL('tools.ts', import.meta.url))
 
 export type ChaosOptions = {
   seed: number
@@ -39,19 +43,24 @@ export async function runChaos(options: ChaosOptions): Promise<Result> {
     await prepare(database.url, plan)
     fleet = new Fleet({
       size: scale.dispatchers,
-      settings: { ...scale.settings, openaiApiKey: 'chaos', openaiBaseUrl: emulator.url },
+      settings: { ...scale.settings, openaiApiKey: 'chaos', openaiBaseUrl: emulator.url, tools },
       databaseUrl: database.url,
       folder: database.folder,
       onGone: (pid, how) => deaths.note(pid, how),
     })
     const stage = new Stage({ plan, scale, signal, database, emulator, fleet, pool, seed })
     onProgress(`${seconds} s of chaos`)
-    await stage.perform()
-    onProgress('calm; the lines are drained')
-    const { drainedMs, resumed } = await drain(pool, scale, signal)
+    const submitting = new AbortController()
+    const submitted = submitOutputs(pool, 2_000 * scale.pace, submitting.signal)
+    const { drainedMs, resumed } = await (async () => {
+      await stage.perform()
+      onProgress('calm; the lines are drained')
+      return drain(pool, scale, signal)
+    })().finally(() => submitting.abort())
+    await submitted
     await allAnswered(emulator, scale, signal)
-    const { sent } = stage
-    const { operations, offenders } = await judge({ pool, emulator, sent })
+    const { sent, held } = stage
+    const { operations, offenders } = await judge({ pool, emulator, sent, held })
     const recoveries = await deaths.recoveries()
     keep = options.keep === true || offenders.length > 0
     if (keep) await keepEvidence(database.folder, pool, emulator, offenders)
@@ -63,7 +72,13 @@ export async function runChaos(options: ChaosOptions): Promise<Result> {
       offenders,
       recoveries,
       drainedMs,
-      counts: { ...counts, ...stage.counts, restarts: database.restarts, resumed },
+      counts: {
+        ...counts,
+        ...stage.counts,
+        holds: held.length,
+        restarts: database.restarts,
+        resumed,
+      },
       conflicts: emulator.conflicts(),
       faults: emulator.stats.faults,
       folder: keep ? database.folder : null,

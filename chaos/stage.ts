@@ -5,6 +5,7 @@ import type { Sent } from '../test/support/promised-order.ts'
 import type { ChaosDatabase } from './database.ts'
 import type { Disturbance } from './disturbances.ts'
 import type { Fleet } from './fleet.ts'
+import { type Held, holdThread } from './holders.ts'
 import { cutSessions, holdRows, runAsOutsider, takeConnections } from './interference.ts'
 import type { Plan } from './plan.ts'
 import type { Scale } from './scale.ts'
@@ -26,6 +27,8 @@ export class Stage {
   readonly #on: Staged
   readonly #startedAt = performance.now()
   readonly sent: Sent[] = []
+  /** Runs that callers made while they held a thread, and kept it. */
+  readonly held: Held[] = []
   readonly counts = { sessionsCut: 0, connectionsTaken: 0, heldRows: 0, foreignRuns: 0 }
   #clock = 0
 
@@ -84,6 +87,11 @@ export class Stage {
       case 'foreign run':
         if (await runAsOutsider(pool, emulator, disturbance)) this.counts.foreignRuns++
         return
+      case 'hold': {
+        const held = await holdThread(pool, emulator, disturbance, this.#on.scale.drainMs)
+        if (held) this.held.push(held)
+        return
+      }
       case 'cut sessions':
         this.counts.sessionsCut += await cutSessions(pool, disturbance)
         return

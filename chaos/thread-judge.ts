@@ -1,5 +1,13 @@
 import type { Emulator } from '../src/emulator/index.ts'
-import { answerOf, isInOrder, type Judged, miscounted, saidBy, tracesOf } from './history.ts'
+import {
+  answerOf,
+  isInOrder,
+  type Judged,
+  miscounted,
+  plainly,
+  saidBy,
+  tracesOf,
+} from './history.ts'
 import { type Offender, offender } from './offender.ts'
 
 export type Thread = { id: string; provider: string; provider_thread_id: string | null }
@@ -13,16 +21,24 @@ export async function judgeThread(
   const started = operations.filter(({ turn }) => turn !== null)
   if (started.length === 0) return []
   if (provider_thread_id === null) {
-    const done = started.filter(({ status }) => status === 'completed').map((done) => done.id)
+    // A hold needs none.
+    const done = started
+      .filter(({ status, operation }) => status === 'completed' && operation !== 'hold')
+      .map((done) => done.id)
     return done.length > 0
       ? [offender('loss', id, done, 'completed without a provider thread')]
       : []
   }
-  const traces = started.flatMap(tracesOf)
+  const byId = new Map(operations.map((operation) => [operation.id, operation]))
+  const traced = (operation: Judged) => {
+    const merged = (operation.merges ?? []).flatMap((id) => byId.get(id) ?? [])
+    return tracesOf(operation, merged)
+  }
+  const traces = started.flatMap(traced)
   const said = saidBy(emulator.history(provider_thread_id), emulator.runs(provider_thread_id))
   const about = (texts: readonly string[]) =>
     started
-      .filter((one) => tracesOf(one).some(({ text }) => texts.includes(text)))
+      .filter((one) => traced(one).some(({ text }) => texts.includes(text)))
       .map((one) => one.id)
   const { twice, missing } = miscounted(said, traces)
   const found: Offender[] = []
@@ -66,6 +82,6 @@ async function metadataOf(
 
 /** Where the run's id was lost and reads lag, an outsider's answer may stand right behind. */
 function tells(result: Judged['result'], answer: string): boolean {
-  const text = result?.text ?? ''
+  const text = plainly(result?.text ?? '')
   return result?.run?.id === null ? text.startsWith(answer) : text === answer
 }

@@ -35,6 +35,8 @@ export type Writing = {
   sent: Sent[]
 }
 
+const none = { ifBusy: null, debounceMs: null, scheduledInMs: null }
+
 type Client = Awaited<ReturnType<typeof connect>>
 
 async function writeOne(
@@ -50,12 +52,14 @@ async function writeOne(
     await sleep(snapshotMs)
   }
   const kept: Sent[] = []
-  for (const { thread, operation, data, undone, pauseMs } of operations) {
+  for (const { thread, operation, data, joins, undone, pauseMs } of operations) {
     if (undone) await client.query('savepoint before')
     const insertBegan = clock()
+    const { ifBusy, debounceMs, scheduledInMs } = { ...none, ...joins }
     const { rows } = await client.query(
-      'insert into thread_operations (thread_id, operation, data) values ($1, $2, $3) returning id',
-      [thread, operation, data],
+      `insert into thread_operations (thread_id, operation, data, if_busy, debounce_ms, scheduled_at)
+       values ($1, $2, $3, $4, $5, clock_timestamp() + $6 * interval '1 millisecond') returning id`,
+      [thread, operation, data, ifBusy, debounceMs, scheduledInMs],
     )
     const row = {
       id: Number(rows[0].id),

@@ -4,6 +4,7 @@ import {
   isInOrder,
   type Judged,
   miscounted,
+  plainly,
   saidBy,
   tracesOf,
 } from '../../chaos/history.ts'
@@ -17,6 +18,9 @@ const operation = (given: Partial<Judged>): Judged => ({
   status: 'completed',
   turn: 1,
   error: null,
+  scheduled_at: null,
+  target_id: null,
+  merges: null,
   result: null,
   ...given,
 })
@@ -32,11 +36,17 @@ describe('what an operation leaves in the provider thread', () => {
     expect(tracesOf(run)).toEqual([must('Hello')])
   })
 
-  test('is the message alone, where its run is to fail for the function that it calls', () => {
-    const call = { data: { message: 'Call it.', tools: [] }, status: 'failed' }
-    const expected = operation({ ...call, error: { code: 'requires_action' } })
-    expect(tracesOf(expected)).toEqual([must('Call it.')])
-    expect(tracesOf(operation({ ...call, error: { code: 'other' } }))).toEqual([may('Call it.')])
+  test('is what its tool has given, whoever gave it', () => {
+    const run = operation({ data: { message: 'Call it.', tools: [{ name: 'look_up' }] } })
+    expect(tracesOf(run)).toEqual([must('Call it.'), must('According to look_up')])
+    expect(plainly('According to look_up: {"error": "too late"}')).toBe('According to look_up')
+    expect(plainly('Noted: "Hi"')).toBe('Noted: "Hi"')
+  })
+
+  test('is the messages of those that it took along, before its own', () => {
+    const merged = ['One', 'Two'].map((message) => operation({ data: { message } }))
+    const texts = tracesOf(operation({}), merged).map(({ text }) => text)
+    expect(texts).toEqual(['One', 'Two', 'Hi', 'Hello'])
   })
 
   test('may be nothing or all, where it was given up', () => {

@@ -31,7 +31,7 @@ async function served(pool: pg.Pool, line: Line): Promise<Sent[]> {
 
 /** What the judge says, as `offence: operations`. */
 async function verdict(pool: pg.Pool, { emulator }: Line, sent: readonly Sent[]) {
-  const { offenders } = await judge({ pool, emulator, sent })
+  const { offenders } = await judge({ pool, emulator, sent, held: [] })
   return offenders.map(({ offence, operations }) => `${offence}: ${operations.join(', ')}`)
 }
 

@@ -3,13 +3,14 @@ import { planOf } from '../../chaos/plan.ts'
 import { short, standard } from '../../chaos/scale.ts'
 import { faultNames } from '../../src/emulator/faults/knobs.ts'
 import { startEmulator } from '../../src/emulator/index.ts'
+import { busyStrategies } from '../../src/model/operation.ts'
 
 const seconds = 600
-const plan = planOf(1, seconds, standard(seconds))
+const plan = planOf(2, seconds, standard(seconds))
 
 test('the same seed gives the same plan, another one another', () => {
-  expect(planOf(1, seconds, standard(seconds))).toEqual(plan)
-  const other = planOf(2, seconds, standard(seconds))
+  expect(planOf(2, seconds, standard(seconds))).toEqual(plan)
+  const other = planOf(3, seconds, standard(seconds))
   for (const part of ['threads', 'transactions', 'disturbances', 'weathers'] as const)
     expect(other[part]).not.toEqual(plan[part])
 })
@@ -22,6 +23,7 @@ describe('within ten minutes', () => {
     expect([...new Set(kinds)].sort()).toEqual([
       'cut sessions',
       'foreign run',
+      'hold',
       'hold rows dispatchers',
       'hold rows operations',
       'hold rows thread',
@@ -46,7 +48,12 @@ describe('within ten minutes', () => {
   test('operations of every kind come to threads of both providers, one after the other', () => {
     const operations = plan.transactions.flatMap((transaction) => transaction.operations)
     expect(operations).toHaveLength(standard(seconds).operations)
-    expect(new Set(operations.map(({ operation }) => operation)).size).toBe(5)
+    expect(new Set(operations.map(({ operation }) => operation)).size).toBe(6)
+    const joins = new Set(
+      operations.flatMap(({ joins }) => (joins === null ? [] : Object.values(joins).slice(0, 1))),
+    )
+    for (const strategy of busyStrategies) expect(joins).toContain(strategy)
+    expect(operations.some(({ joins }) => joins && 'scheduledInMs' in joins)).toBe(true)
     expect(new Set(plan.threads.map(({ provider }) => provider)).size).toBe(2)
     const times = plan.transactions.map(({ atMs }) => atMs)
     expect(times).toEqual(times.toSorted((a, b) => a - b))
