@@ -10,14 +10,27 @@ import { createInterface } from 'node:readline'
 import { Inturn, type InturnError, type OperationHandle } from '../src/index.ts'
 import { startDev } from './dev.ts'
 
-const help = `Write a message, also while an answer comes. Commands:
+const help = `Write a message, also while an answer comes; ask for the weather in a city. Commands:
   /stop             ends the answer that comes (so does Ctrl-C)
-  /busy <strategy>  for messages while an answer comes: enqueue, interrupt, merge, latest or reject
+  /busy <strategy>  for messages while an answer comes: enqueue, interrupt, merge,
+                    interrupt+merge, latest or reject
   /quit             leaves when everything is answered
 `
 
-const strategies = ['enqueue', 'interrupt', 'merge', 'latest', 'reject'] as const
-const model = process.env.MODEL ?? 'gpt-5-mini'
+const strategies = ['enqueue', 'interrupt', 'merge', 'interrupt+merge', 'latest', 'reject'] as const
+const run = {
+  model: process.env.MODEL ?? 'gpt-5-mini',
+  // What the model may ask for; tools.ts answers it.
+  tools: [
+    {
+      type: 'function' as const,
+      name: 'get_weather',
+      description: 'The weather in a city, now',
+      parameters: { type: 'object', properties: { city: { type: 'string' } }, required: ['city'] },
+      strict: false,
+    },
+  ],
+}
 
 const dev = process.env.DATABASE_URL ? undefined : await startDev()
 const inturn = new Inturn({ databaseUrl: process.env.DATABASE_URL ?? dev?.databaseUrl ?? '' })
@@ -49,7 +62,7 @@ await inturn.close()
 await dev?.stop()
 
 async function send(message: string): Promise<void> {
-  const handle = await thread.send(message, { model }, { ifBusy })
+  const handle = await thread.send(message, run, { ifBusy })
   const answer = print(handle).finally(() => answers.delete(answer))
   answers.add(answer)
 }

@@ -4,12 +4,13 @@ import { fileURLToPath } from 'node:url'
 
 export type Dev = { databaseUrl: string; stop: () => Promise<void> }
 
-/** Starts `inturn dev`: a database, a provider and a dispatcher. In a project of yours: `npx inturn dev`. */
+/** Starts `inturn dev`: a database, a provider and a dispatcher that has the tools. In a project of yours: `npx inturn dev`. */
 export async function startDev(): Promise<Dev> {
   const main = fileURLToPath(new URL('../src/cli/main.ts', import.meta.url))
+  const tools = fileURLToPath(new URL('tools.ts', import.meta.url))
   const child = spawn(process.execPath, [main, 'dev', '--data-dir', '.inturn/chat', '--fresh'], {
     stdio: ['ignore', 'pipe', 'inherit'],
-    env: { ...process.env, INTURN_LOG_LEVEL: 'warn' },
+    env: { ...process.env, INTURN_LOG_LEVEL: 'warn', INTURN_TOOLS: tools },
     // Ctrl-C is the stop button of the chat, and not the end of its database.
     detached: true,
   })

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { expect, onTestFinished } from 'vitest'
+import tools from '../../examples/tools.ts'
 import { environmentWith } from '../../src/config.ts'
 import { startLine } from '../operations/line.ts'
 import { test } from '../support/own-database.ts'
@@ -55,9 +56,13 @@ test('the chat prints an answer while it comes, stops it, and answers what came 
 })
 
 test('the chat takes a script: it leaves when all of it is answered', async ({ pool, url }) => {
-  await startLine(pool, 'responses', { streams: true })
+  await startLine(pool, 'responses', { streams: true, tools })
   const { type, leaves } = chat(url)
   type('My name is Ada.')
+  type('What is the weather in Oslo?')
   type('What is my name?')
-  expect(await leaves()).toContain('Your name is Ada.')
+  const shown = await leaves()
+  expect(shown).toContain('[get_weather {"city":"Oslo"}]')
+  expect(shown).toContain('According to get_weather: 21 degrees and sun in Oslo')
+  expect(shown).toContain('Your name is Ada.')
 })
