@@ -104,9 +104,12 @@ test('a thread is told to cancel whatever is active, or one operation of it', as
     code: 'target_is_of_the_thread',
   })
   const ended = errorOf(second.result())
-  await using _line = await serve(pool, url)
+  // Nobody comes to the second before its cancellation was heard.
+  const heard = Promise.withResolvers<void>()
+  await using _line = await serve(pool, url, () => heard.promise)
   expect(await one.result()).toEqual({ outcome: 'cancelled', operation_id: second.id })
   expect((await none.result()).outcome).toBe('nothing_to_do')
+  heard.resolve()
   expect(await ended).toMatchObject({
     code: 'cancelled',
     message: `Operation ${second.id} was cancelled: Cancelled by operation ${one.id}: wrong one`,

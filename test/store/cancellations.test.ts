@@ -6,6 +6,7 @@ import { completed, failed, HandDriven, heldBecause, retryIn } from '../support/
 import { expectHealthy } from '../support/healthy.ts'
 import { insertRow, readRow, refusal } from '../support/line.ts'
 import { test } from '../support/own-database.ts'
+import { waitFor } from '../support/wait-for.ts'
 
 const thread = { thread_id: 't' }
 const run = { ...thread, operation: 'create_run', data: { model: 'gpt-5' } }
@@ -326,7 +327,9 @@ describe('a plain UPDATE that cancels one which waits for its next attempt', () 
         message: `operation ${id} waits for its next attempt, and what it has begun at the provider may go on`,
         hint: `To end both: INSERT INTO thread_operations (thread_id, operation, data) VALUES ('t', 'cancel_run', '{"operation_id": ${id}}');`,
       })
-      await d.settle(await d.claimOnly(), heldBecause('run_stuck'))
+      // A client hears of a refusal a moment before the server lets go of the row.
+      const again = await waitFor(async () => (await d.claim())[0])
+      await d.settle(again, heldBecause('run_stuck'))
       await cancel(pool, id)
       expect(await readRow(pool, id)).toMatchObject({ status: 'cancelled' })
     },
