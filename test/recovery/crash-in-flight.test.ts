@@ -20,7 +20,7 @@ const requests: Record<ProviderName, Array<[scenario: string, on: string]>> = {
     ['add_message', 'items.create'],
     ['create_run', 'responses.create'],
     ['add_message_and_run', 'responses.create'],
-    ['add_message_and_run whose model calls a function', 'items.create'],
+    ['add_message_and_run whose model calls a tool that nobody has', 'items.create'],
     ['update_thread', 'conversations.update'],
   ],
   assistants: [
@@ -29,7 +29,7 @@ const requests: Record<ProviderName, Array<[scenario: string, on: string]>> = {
     ['create_run', 'runs.create'],
     ['add_message_and_run', 'messages.create'],
     ['add_message_and_run', 'runs.create'],
-    ['add_message_and_run whose model calls a function', 'runs.cancel'],
+    ['add_message_and_run whose model calls a tool that nobody has', 'runs.cancel'],
     ['update_thread', 'threads.update'],
   ],
 }
