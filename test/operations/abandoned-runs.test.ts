@@ -51,8 +51,7 @@ describe.each(['responses', 'assistants'] as const)(
       expect(isTaken).toBe(true)
       expect(row).toMatchObject({
         status: 'failed',
-        // Its deadline on Assistants has passed before it has asked.
-        attempts: name === 'responses' ? 3 : 2,
+        attempts: 3,
         failures: 0,
         error: { code: 'tool_deadline' },
         result: { run: { id: row.progress.run_id, status: 'requires_action' } },

@@ -64,7 +64,8 @@ test('neighbouring messages are there once and in turn, wherever the dispatcher 
   cells.sort((a, b) => Number(a.point === 'before_send') - Number(b.point === 'before_send'))
   for (const { thread, member, point, occurrence } of cells) {
     const ids = await insertBatch(pool, thread)
-    await fleet.crash(provider, { operationId: ids[member] as number, point, occurrence })
+    const operationId = ids[member] as number
+    expect(await fleet.crash(provider, { operationId, point, occurrence })).toBe(true)
   }
   const survivor = await fleet.survivor()
   await fleet.drained().finally(() => survivor.stop())

@@ -121,7 +121,7 @@ const test = withFleet.extend('died', { scope: 'file' }, async ({ fleet, pool })
         await hasRun(pool, id)
         await cancel(pool, thread)
       }
-      await crash
+      expect(await crash).toBe(true)
       if (asked === 'afterwards') await cancel(pool, thread)
       died[provider].push({ ...cell, id })
     }

@@ -114,14 +114,24 @@ export class CrashFleet {
     return child
   }
 
-  /** Resolves when a dispatcher of this provider has killed itself as told. */
-  async crash(provider: ProviderName, crash: Crash): Promise<void> {
+  /**
+   * Resolves when a dispatcher of this provider has killed itself as told, or (to false) when the operation
+   * was over without coming there: how often it waits on its way is a matter of time.
+   */
+  async crash(provider: ProviderName, crash: Crash): Promise<boolean> {
     const child = this.dispatcher(provider, crash)
     const reached = `operation ${crash.operationId} reaches ${crash.point} for the ${crash.occurrence}. time`
-    await waitFor(() => child.exitCode !== null || child.signalCode !== null, {
-      timeoutMs: 60_000,
-      message: reached,
-    })
+    const isDead = () => child.exitCode !== null || child.signalCode !== null
+    await waitFor(isDead, { timeoutMs: 10_000 }).catch(() =>
+      waitFor(async () => isDead() || (await this.#isFinal(crash.operationId)), {
+        timeoutMs: 60_000,
+        message: reached,
+      }),
+    )
+    if (!isDead()) {
+      await this.kill(child)
+      return false
+    }
     if (child.signalCode !== 'SIGKILL') throw new Error(`The dispatcher ended before ${reached}.`)
     // Its last statement may go on without it, and claim what is inserted next.
     const sessions = 'select from pg_stat_activity where application_name = $1'
@@ -129,6 +139,15 @@ export class CrashFleet {
       async () => (await this.#pool.query(sessions, [sessionsOf(provider)])).rowCount === 0,
       { message: `the sessions of a dead dispatcher of ${provider} are over` },
     )
+    return true
+  }
+
+  async #isFinal(id: number): Promise<boolean> {
+    const { rows } = await this.#pool.query(
+      'select finished_at is not null as is_final from thread_operations where id = $1',
+      [id],
+    )
+    return rows[0].is_final
   }
 
   async kill(child: ChildProcess): Promise<void> {

@@ -71,18 +71,22 @@ const withFleet = base.extend('fleet', { scope: 'file' }, async ({ url, pool }, 
 /** `cells`: after each has died in its place, and all that was left has been taken over. */
 const test = withFleet.extend('cells', { scope: 'file' }, async ({ fleet }): Promise<Cell[]> => {
   const cells = await findCells(fleet)
+  const missed: Cell[] = []
   const crashAll = async (provider: ProviderName) => {
     const own = cells.filter((cell) => cell.provider === provider)
     // Those last whose call is still young when somebody comes, who then has to wait.
     own.sort((a, b) => Number(a.point === 'before_send') - Number(b.point === 'before_send'))
-    for (const { thread, scenario, point, occurrence } of own) {
+    for (const cell of own) {
+      const { thread, scenario, point, occurrence } = cell
       const operationId = await fleet.insert(thread, scenario)
-      await fleet.crash(provider, { operationId, point, occurrence })
+      if (!(await fleet.crash(provider, { operationId, point, occurrence }))) missed.push(cell)
     }
   }
   await Promise.all(providerNames.map(crashAll))
   const survivor = await fleet.survivor()
   await fleet.drained().finally(() => survivor.stop())
+  // A machine that is busy for a moment has more waits in the undisturbed run than there are otherwise.
+  expect(missed.length, missed.map(({ thread }) => thread).join('; ')).toBeLessThan(5)
   return cells
 })
 

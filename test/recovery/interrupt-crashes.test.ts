@@ -87,7 +87,7 @@ test(
         const operationId = await fleet.insert(thread, talk)
         const crash = fleet.crash(provider, { operationId, point, occurrence })
         await interrupt(pool, operationId)
-        await crash
+        expect(await crash).toBe(true)
         died.set(thread, operationId)
       }
     }
