@@ -38,26 +38,29 @@ async function startOn(
 describe('a dispatcher that lives', () => {
   test('goes on under the same id when its backends are terminated, and calls nothing off', async ({
     pool,
+    connected,
     start,
   }) => {
     const { id } = await insertRow(pool, thread)
     const answer = Promise.withResolvers<typeof completed>()
+    // The dispatchers use the test's pool: who watches them is spared.
+    const watching = await connected()
     const line = await start(() => answer.promise, quick)
     const other = await start(completes, quick)
     await waitFor(() => line.claims.length + other.claims.length === 1)
     const before = [line.dispatcher.id, other.dispatcher.id]
     for (let n = 0; n < 3; n++) {
-      for (const dispatcher of before) await untilBeatenTwice(pool, dispatcher)
-      await pool.query(
+      for (const dispatcher of before) await untilBeatenTwice(watching, dispatcher)
+      await watching.query(
         `select pg_terminate_backend(pid) from pg_stat_activity
           where datname = current_database() and pid <> pg_backend_pid()`,
       )
     }
-    for (const dispatcher of before) await untilBeatenTwice(pool, dispatcher)
+    for (const dispatcher of before) await untilBeatenTwice(watching, dispatcher)
     answer.resolve(completed)
-    await waitFor(async () => (await readRow(pool, id)).status === 'completed')
+    await waitFor(async () => (await readRow(watching, id)).status === 'completed')
     expect([line.dispatcher.id, other.dispatcher.id]).toEqual(before)
-    expect((await readRow(pool, id)).attempts).toBe(1)
+    expect((await readRow(watching, id)).attempts).toBe(1)
     await waitFor(async () => (await sessionLocks(pool)) === 2, { message: 'both locks are held' })
   })
 

@@ -39,12 +39,15 @@ export const untilSeen = (pool: pg.Pool, id: string) =>
     return rows[0]?.direct === true
   })
 
+/** A pool, or a connection of its own. */
+type Queried = pg.Pool | pg.ClientBase
+
 /** Its beat has changed, and once more: the second one was sent after this was called. */
-export async function untilBeatenTwice(pool: pg.Pool, id: string): Promise<void> {
+export async function untilBeatenTwice(pool: Queried, id: string): Promise<void> {
   for (let n = 0; n < 2; n++) await untilBeaten(pool, id)
 }
 
-export async function untilBeaten(pool: pg.Pool, id: string): Promise<void> {
+export async function untilBeaten(pool: Queried, id: string): Promise<void> {
   const beat = async () =>
     (await pool.query('select beat_at::text from dispatchers where id = $1', [id])).rows[0]?.beat_at
   const before = await beat()
