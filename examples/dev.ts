@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 
-export type Dev = { databaseUrl: string; stop: () => Promise<void> }
+type Dev = { databaseUrl: string; stop: () => Promise<void> }
 
 /** Starts `inturn dev`: a database, a provider and a dispatcher that has the tools. In a project of yours: `npx inturn dev`. */
 export async function startDev(): Promise<Dev> {

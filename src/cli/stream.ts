@@ -21,7 +21,7 @@ export function streamCommand(program: Command): void {
     )
 }
 
-export type PrintOptions = { from?: number; json?: boolean; timeoutMs?: number }
+type PrintOptions = { from?: number; json?: boolean; timeoutMs?: number }
 
 /** Prints what an operation says until it is over. Throws what its `result` throws. */
 export async function printStream(

@@ -2,7 +2,7 @@ import type { Logger } from 'pino'
 import { WakeUp } from './wake-up.ts'
 
 /** Something that every dispatcher does beside its loop, now and then and when somebody calls for it. */
-export type Chore = {
+type Chore = {
   /** For the log. */
   name: string
   /** Says whether it has made an operation ready to be served. Any number of dispatchers do it at once. */

@@ -17,7 +17,7 @@ const backoffMs = 500
 const patienceMs = 1_000
 
 /** The stream of one claim. */
-export type ClaimStream = StreamSink & {
+type ClaimStream = StreamSink & {
   /** Resolves when all is written; gives up what cannot be. Never rejects, and nothing can be written after it. */
   close: () => Promise<void>
 }

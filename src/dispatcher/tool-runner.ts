@@ -13,7 +13,7 @@ import {
 import { whileLocked } from '../store/while-locked.ts'
 import { runTool, type ToolAnswer } from './run-tool.ts'
 
-export type ToolRunnerOptions = {
+type ToolRunnerOptions = {
   pool: pg.Pool
   tools: Tools
   /** Calls run at once. */

@@ -27,7 +27,6 @@ export type KindInLine = (typeof kindsInLine)[number]
  * the line, have no place and no turn, and no dispatcher claims them.
  */
 export const kindsBesideTheLine = ['submit_tool_outputs', 'cancel_run'] as const
-export type KindBesideTheLine = (typeof kindsBesideTheLine)[number]
 
 export const operationKinds = [...kindsInLine, ...kindsBesideTheLine] as const
 export type OperationKind = (typeof operationKinds)[number]

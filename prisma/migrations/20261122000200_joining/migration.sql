@@ -106,15 +106,12 @@ declare
 begin
   if new.thread_id is null or new.thread_id !~ '\S' or length(new.thread_id) > 255
      or new.status <> 'pending' or new.priority is null or new.priority not between -100 and 100
-     or length(new.idempotency_key) not between 1 and 255
+     or length(new.idempotency_key) not between 1 and 255 or length(new.user_id) not between 1 and 255
+     or new.if_busy not in ('enqueue', 'reject', 'interrupt', 'latest', 'merge', 'interrupt+merge')
+     or new.debounce_ms not between 1 and 3600000 or new.debounce_max_ms not between 1 and 86400000
      or new.provider <> '' or new.attempts <> 0 or new.failures <> 0
      or num_nonnulls(new.id, new.place, new.turn, new.head_since, new.ready_at, new.claimed_by, new.intent, new.progress, new.target_id,
-                     new.merges, new.held_until, new.result, new.error, new.prev_status, new.started_at, new.finished_at) > 0
-     or (num_nonnulls(new.user_id, new.if_busy, new.debounce_ms, new.debounce_max_ms) > 0
-         and not (coalesce(length(new.user_id) between 1 and 255, true)
-                  and coalesce(new.if_busy in ('enqueue', 'reject', 'interrupt', 'latest', 'merge', 'interrupt+merge'), true)
-                  and coalesce(new.debounce_ms between 1 and 3600000, true)
-                  and coalesce(new.debounce_max_ms between 1 and 86400000, true))) then
+                     new.merges, new.held_until, new.result, new.error, new.prev_status, new.started_at, new.finished_at) > 0 then
     perform refuse_row(new);
   end if;
   if not (check_operation_data(new.operation, new.data) and (new.retry is null or check_retry_policy(new.retry))) then
