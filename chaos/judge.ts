@@ -116,7 +116,8 @@ async function doubleRuns(
 /**
  * A conflict must come from an outsider, from a lock that lingers, from a look for a run whose id was
  * lost, or from the run of an operation that its user has cancelled in between; and the ledger must
- * tell of it, unless the dispatcher that met it died.
+ * tell of it, unless it was the answer to a look at the lock, or whoever met it died or was cancelled
+ * with it.
  */
 async function conflicts(
   pool: pg.Pool,
@@ -141,13 +142,15 @@ async function conflicts(
     }
     const { rows } = await pool.query(
       `select count(*) filter (where code in ('thread_busy', 'conversation_locked')) as told,
+              count(*) filter (where to_status = 'cancelled') as cancelled,
               count(*) filter (where from_status = 'processing' and retry_at <= at) as died
          from operation_events where thread_id = $1`,
       [id],
     )
-    const { told, died } = rows[0]
-    if (entries.length > told + died)
-      found.push(offender('conflict', id, [], `${entries.length} conflicts, ${told} in the ledger`))
+    const { told, cancelled, died } = rows[0]
+    const met = entries.filter(({ probe }) => !probe).length
+    if (met > told + cancelled + died)
+      found.push(offender('conflict', id, [], `${met} conflicts, ${told} in the ledger`))
   }
   return found
 }

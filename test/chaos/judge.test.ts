@@ -108,4 +108,23 @@ describe('the judge of the chaos', () => {
     })
     expect(await verdict(pool, line, sent)).toEqual(['conflict: '])
   })
+
+  test('asks for none of a look at whether the conversation is locked, which it tells by being refused', async ({
+    pool,
+  }) => {
+    const line = await startLine(pool, 'responses')
+    const sent = await served(pool, line)
+    const { provider_thread_id: conversation } = await line.thread('t')
+    line.emulator.foreignRun(conversation, { ms: 60_000 })
+    const input = [{ type: 'item_reference', id: `msg_${'0'.repeat(48)}` }]
+    const looked = await request(line, 'POST', '/responses', {
+      model: 'gpt-4o',
+      conversation,
+      input,
+      background: true,
+    })
+    expect(looked.status).toBe(400)
+    expect(line.emulator.conflicts()).toMatchObject([{ probe: true, cause: 'foreign_run' }])
+    expect(await verdict(pool, line, sent)).toEqual([])
+  })
 })
