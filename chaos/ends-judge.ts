@@ -18,7 +18,7 @@ export function brokenHolds(
   })
 }
 
-/** Who was cancelled must have been by somebody, and every cancel_run tells what came of it. */
+/** Who was cancelled must have been by somebody, and every cancel_run that nobody withdrew tells what came of it. */
 export function unexplainedEnds(operations: readonly Judged[]): Offender[] {
   const byId = new Map(operations.map((operation) => [operation.id, operation]))
   return operations.flatMap((operation) => {
@@ -28,7 +28,7 @@ export function unexplainedEnds(operations: readonly Judged[]): Offender[] {
     const outcome = result?.outcome
     const isWrong =
       operation.operation === 'cancel_run'
-        ? outcome !== 'nothing_to_do' && outcome !== target?.status
+        ? status !== 'cancelled' && outcome !== 'nothing_to_do' && outcome !== target?.status
         : status === 'cancelled' &&
           error !== null &&
           (blamed?.thread_id !== thread_id || blamed.id === id)
