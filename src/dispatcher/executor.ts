@@ -114,6 +114,7 @@ async function perform(
   const { toolDeadlineMs, onToolDeadline } = options
   const isOver = !isBegun(operation, journal) && !owesMessages(claim, journal)
   if (claim.cancelWanted.aborted && isOver) throw new CancelWanted()
+  if (operation.is_ended) return endedWithThread
   const provider = options.providers[operation.provider]
   if (provider === undefined) return notServedHere(operation.provider)
   const { schema, handle } = operationOf(operation.operation)
@@ -210,6 +211,11 @@ function failureOf(error: unknown): ProviderFailure {
   const name = error instanceof Error ? error.name : typeof error
   const message = `inturn could not go on (${name}): its log says more.`
   return { code: 'internal_error', message, decision: 'reconcile', sent: true }
+}
+
+const endedWithThread: Outcome = {
+  status: 'cancelled',
+  error: { code: 'thread_deleted', message: 'The conversation was deleted before its turn.' },
 }
 
 /** The thread has moved to another provider since this was queued; its dispatchers are served it next. */

@@ -19,6 +19,12 @@ export const kindsInLine = [
   'add_message_and_run',
   'update_thread',
   'hold',
+  'archive_thread',
+  'rotate_thread',
+  'fork_thread',
+  'restore_thread',
+  'expire_thread',
+  'delete_thread',
 ] as const
 export type KindInLine = (typeof kindsInLine)[number]
 

@@ -44,8 +44,18 @@ export type OperationResult = {
   text?: string | null
   /** Of the whole turn: the run and those before it that asked for tool outputs. Null where one of them told none. */
   usage?: Usage | null
-  /** Of a cancel_run: how its operation ended, or that it was over, or that there was none. */
-  outcome?: CancelOutcome
+  /** Of a cancel_run: how its operation ended, or that it was over, or that there was none; of an expire_thread: what it came to. */
+  outcome?: CancelOutcome | ExpiryOutcome
+  /** The archive that was written, or that was restored. */
+  archive_id?: number
+  /** How many items were archived or copied. */
+  items?: number
+  /** The generation that the thread has now. */
+  generation?: number
+  /** The thread that a fork has made. */
+  thread?: string
+  /** The provider threads that were deleted, and what was seen then. */
+  deleted?: DeletionProof[]
   /** Of what acts beside the line: the operation that it was about; left out where there was none. */
   operation_id?: number
   /** Of a submit_tool_outputs: the calls that it has answered, */
@@ -58,6 +68,19 @@ export type OperationResult = {
 
 /** What came of a cancel_run. `completed`: its operation got its answer all the same. */
 export type CancelOutcome = 'cancelled' | 'completed' | 'failed' | 'nothing_to_do'
+
+/** What came of an expire_thread. `nothing_to_do`: the thread was active again, or has no provider thread. */
+export type ExpiryOutcome = 'expired' | 'nothing_to_do'
+
+/** What was seen when a provider thread was deleted; kept in `thread_generations.proof` too. */
+export type DeletionProof = {
+  generation: number
+  provider_thread_id: string
+  /** Items deleted one by one before. */
+  items: number
+  /** When the provider said that it does not know the thread (ISO 8601, database clock). */
+  gone_at: string
+}
 
 /** What a handler returns; recorded in one place, by whoever still holds the claim. */
 export type Outcome =

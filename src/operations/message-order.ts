@@ -45,7 +45,7 @@ export async function removeMisplaced(context: OperationContext, threadId: strin
   const { provider, journal, call } = context
   const { misplaced } = journal.progress
   if (!misplaced) return
-  await provider.deleteMessage(threadId, misplaced, call)
+  await provider.deleteItem(threadId, misplaced, call)
   await journal.note({ misplaced: null })
 }
 

@@ -1,7 +1,7 @@
-import { NotFoundError } from 'openai'
 import type { MessageCreateParams } from 'openai/resources/beta/threads/messages'
 import type { RunCreateParamsBase } from 'openai/resources/beta/threads/runs/runs'
 import type { MessageInput } from '../model/message.ts'
+import { listMessages } from './assistants-items.ts'
 import { submitAssistantsOutputs } from './assistants-outputs.ts'
 import {
   endAssistantsRun,
@@ -9,7 +9,14 @@ import {
   isOver,
   startAssistantsRun,
 } from './assistants-run.ts'
-import { attempt, createClient, once, type ProviderSettings, repeatable } from './client.ts'
+import {
+  attempt,
+  createClient,
+  once,
+  type ProviderSettings,
+  repeatable,
+  unlessGone,
+} from './client.ts'
 import { profiles } from './profiles.ts'
 import type { CallOptions, Provider } from './provider.ts'
 import { unsupported } from './provider-error.ts'
@@ -88,10 +95,16 @@ export function assistantsProvider(settings: ProviderSettings): Provider {
         return place < 0 || earlier < 0 ? null : place < earlier
       }),
 
-    deleteMessage: (threadId, messageId, options) =>
+    deleteItem: (threadId, messageId, options) =>
       call(options, async () => {
         const query = { thread_id: threadId }
         await threads.messages.delete(messageId, query, repeatable(options)).catch(unlessGone)
+      }),
+    listItems: (threadId, after, options) =>
+      call(options, () => listMessages(client, threadId, after, options)),
+    deleteThread: (threadId, options) =>
+      call(options, async () => {
+        await threads.delete(threadId, repeatable(options)).catch(unlessGone)
       }),
 
     startRun: async (threadId, { parameters }, tag, onStarted, options) => {
@@ -142,10 +155,6 @@ export function assistantsProvider(settings: ProviderSettings): Provider {
         settleMs,
       }),
   }
-}
-
-function unlessGone(error: unknown): void {
-  if (!(error instanceof NotFoundError)) throw error
 }
 
 const isTagged = (metadata: unknown, tag: string): boolean => tagOf(metadata) === tag

@@ -1,4 +1,4 @@
-import { APIError, OpenAI } from 'openai'
+import { APIError, NotFoundError, OpenAI } from 'openai'
 import type { ProviderName } from '../model/thread.ts'
 import { classifyError } from './classify-error.ts'
 import { gatedFetch, givenUp } from './gated-fetch.ts'
@@ -43,6 +43,11 @@ export const once = ({ signal, timeoutMs }: CallOptions) => ({
   timeout: timeoutMs,
   maxRetries: 0,
 })
+
+/** For what is to be gone: gone is gone. */
+export function unlessGone(error: unknown): void {
+  if (!(error instanceof NotFoundError)) throw error
+}
 
 /** Does `work` at a provider; whatever it throws becomes a ProviderError. */
 export async function attempt<T>(

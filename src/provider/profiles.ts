@@ -13,6 +13,9 @@ export const profiles: Record<ProviderName, Profile> = {
     outputsWithinMs: null,
     messagesPerCall: 20,
     tiesBySecond: false,
+    // "Items in the conversation will not be deleted", says the API's description of the deletion.
+    itemsOutliveThread: true,
+    messagesPerThread: null,
     // Responses were seen to stay unreadable for up to 33 s after they were complete.
     settleMs: 60_000,
   },
@@ -26,6 +29,8 @@ export const profiles: Record<ProviderName, Profile> = {
     outputsWithinMs: 540_000,
     messagesPerCall: 1,
     tiesBySecond: true,
+    itemsOutliveThread: false,
+    messagesPerThread: 100_000,
     settleMs: 60_000,
   },
 }

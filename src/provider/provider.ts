@@ -1,5 +1,6 @@
 import type { MessageInput } from '../model/message.ts'
 import type { AnsweredCall, NamelessRun, Run, ToolCall } from '../model/run.ts'
+import type { ItemPage } from '../model/stored-item.ts'
 import type { RunEvent } from '../model/stream-event.ts'
 import type { ProviderName } from '../model/thread.ts'
 
@@ -22,6 +23,10 @@ export type Profile = {
   messagesPerCall: number
   /** Messages of one second may be listed, and shown to the model, in any order. */
   tiesBySecond: boolean
+  /** Items of a deleted thread are kept by the provider, so they are deleted first, one by one. */
+  itemsOutliveThread: boolean
+  /** Most messages that a thread can hold; null: no such limit is known. */
+  messagesPerThread: number | null
   /** Reads may lag behind writes by this long, in milliseconds; an empty list proves nothing before. */
   settleMs: number
 }
@@ -118,8 +123,15 @@ export interface Provider {
     earlierId: string,
     options: CallOptions,
   ): Promise<boolean | null>
-  /** Harmless to repeat. */
-  deleteMessage(threadId: string, messageId: string, options: CallOptions): Promise<void>
+  /** Takes a message or another item out of the thread. Harmless to repeat. */
+  deleteItem(threadId: string, itemId: string, options: CallOptions): Promise<void>
+  /**
+   * One page of all that stands in the thread, oldest first, behind `after` (null: from the start). Throws
+   * ProviderError `provider_thread_not_found`.
+   */
+  listItems(threadId: string, after: string | null, options: CallOptions): Promise<ItemPage>
+  /** Deletes the thread; its items as well only where `profile.itemsOutliveThread` is false. Harmless to repeat. */
+  deleteThread(threadId: string, options: CallOptions): Promise<void>
 
   /**
    * Starts a run and follows it to its end. `onStarted` gets the run's id as soon as the provider

@@ -9,6 +9,7 @@ import { findAnswer } from './responses-answer.ts'
 import { anyModel, isConversationBusy } from './responses-busy.ts'
 import { answerCalls, openCalls } from './responses-calls.ts'
 import { isSameMessage, toItem } from './responses-input.ts'
+import { deleteConversation, deleteConversationItem, listItems } from './responses-items.ts'
 import { continued } from './responses-outputs.ts'
 import { endResponse, followResponse, isOver, startResponse } from './responses-run.ts'
 import { tagOf } from './run-parameters.ts'
@@ -107,9 +108,12 @@ export function responsesProvider(settings: ProviderSettings): Provider {
       }),
 
     isListedBehind: async () => null,
-    deleteMessage: async () => {
-      throw unsupported('Items of the provider "responses" stand as they were added.')
-    },
+    deleteItem: (threadId, itemId, options) =>
+      call(options, () => deleteConversationItem(client, threadId, itemId, options)),
+    listItems: (threadId, after, options) =>
+      call(options, () => listItems(client, threadId, after, options)),
+    deleteThread: (threadId, options) =>
+      call(options, () => deleteConversation(client, threadId, options)),
 
     startRun: async (threadId, request, tag, onStarted, options) => {
       const { body, input } = continued(request, tag)

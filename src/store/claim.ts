@@ -92,6 +92,10 @@ export type ClaimedOperation = {
   last_item_id: string | null
   /** When the message came that is the newest item of the thread, by the database's clock (ISO 8601); null: the newest is something else. */
   last_message_at: string | null
+  /** Number of its provider thread: 1, 2, 3 …; 0 while it never had one. */
+  generation: number
+  /** The conversation that it was inserted for was deleted before its turn. */
+  is_ended: boolean
   /** The caller's own retry policy. */
   retry: RetryPolicy | null
   /** On whose behalf; the caller's own id. */

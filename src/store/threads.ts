@@ -31,9 +31,12 @@ export async function noteThread(
                select t.id from threads t where t.id = $1 for no key update skip locked
              ), done as (
                update threads t
-                  set (provider, provider_thread_id, last_item_id, last_message_at, metadata, updated_at) = (
+                  set (provider, provider_thread_id, last_item_id, last_message_at, metadata, updated_at, last_active_at) = (
                         select f.provider, f.provider_thread_id, f.last_item_id, f.last_message_at, f.metadata,
-                               clock_timestamp()
+                               clock_timestamp(),
+                               -- An index has it: written once a minute, it costs a busy thread nothing.
+                               case when t.last_active_at < clock_timestamp() - interval '1 minute'
+                                    then clock_timestamp() else t.last_active_at end
                           from jsonb_populate_record(t, $2) f)
                  from free
                 where t.id = free.id

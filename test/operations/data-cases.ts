@@ -166,6 +166,33 @@ export const dataCases: Cases = {
     valid: [{}, { lease_ms: 100 }, { lease_ms: 86_400_000 }],
     invalid: [...notObjects, { lease_ms: 99 }, { lease_ms: '1s' }, { lease_ms: 1.5 }, { ms: 100 }],
   },
+  archive_thread: {
+    valid: [{}, { reason: 'audit' }],
+    invalid: [...notObjects, { reason: '' }, { reason: 1 }, { archive_id: 1 }],
+  },
+  rotate_thread: {
+    valid: [{}, { carry_over: 0 }, { carry_over: 100, delete_old: true }],
+    invalid: [
+      ...notObjects,
+      { carry_over: -1 },
+      { carry_over: 101 },
+      { carry_over: '5' },
+      { delete_old: 1 },
+    ],
+  },
+  fork_thread: {
+    valid: [{ to: 'copy' }, { to: 'copy', last: 20 }],
+    invalid: [...notObjects, {}, { to: '' }, { to: 7 }, { to: 'copy', last: 0 }, { from: 'copy' }],
+  },
+  restore_thread: {
+    valid: [{ archive_id: 1 }],
+    invalid: [...notObjects, {}, { archive_id: 0 }, { archive_id: '1' }, { archive: 1 }],
+  },
+  expire_thread: { valid: [{}], invalid: [...notObjects, { ttl: 1 }] },
+  delete_thread: {
+    valid: [{}, { archive: true, reopen: false, erase: true }],
+    invalid: [...notObjects, { archive: 'yes' }, { reopen: 1 }, { erase: null }, { force: true }],
+  },
   submit_tool_outputs: {
     valid: [{ outputs: [{ call_id: 'call_1', output: '21 degrees' }] }],
     invalid: [

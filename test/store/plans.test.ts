@@ -13,7 +13,7 @@ import { test } from '../support/own-database.ts'
 /** Pages that a step may look at, on whatever table: a few per operation or thread it concerns. */
 const most = {
   claim: 400,
-  round: 900,
+  round: 1100,
   retry: 400,
   sweep: 2000,
   release: 700,

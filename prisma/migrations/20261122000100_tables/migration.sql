@@ -15,7 +15,22 @@ create table threads (
   debounce_ms         integer,
   debounce_max_ms     integer,
   resumed_turn        bigint not null default 0,
+  user_id             text,
+  session_id          text,
+  topic               text,
+  labels              jsonb not null default '{}',
+  policy              text,
+  generation          integer not null default 0,
+  generation_since    timestamptz(6),
+  last_active_at      timestamptz(6) not null default clock_timestamp(),
+  lifecycle_operation_id bigint,
+  ended_before        bigint not null default 0,
+  messages_so_far     bigint not null default 0,
+  runs_so_far         bigint not null default 0,
+  input_tokens_so_far bigint not null default 0,
+  output_tokens_so_far bigint not null default 0,
   closed_at           timestamptz(6),
+  deleted_at          timestamptz(6),
   created_at          timestamptz(6) not null default clock_timestamp(),
   updated_at          timestamptz(6) not null default clock_timestamp(),
   constraint thread_id_has_1_to_255_characters check (length(id) between 1 and 255),
@@ -24,8 +39,22 @@ create table threads (
   constraint thread_if_busy_is_a_strategy
     check (if_busy in ('enqueue', 'reject', 'interrupt', 'latest', 'merge', 'interrupt+merge')),
   constraint thread_debounce_ms_is_up_to_an_hour check (debounce_ms between 1 and 3600000),
-  constraint thread_debounce_max_ms_is_up_to_a_day check (debounce_max_ms between 1 and 86400000)
+  constraint thread_debounce_max_ms_is_up_to_a_day check (debounce_max_ms between 1 and 86400000),
+  constraint thread_keys_have_1_to_255_characters
+    check (length(user_id) between 1 and 255 and length(session_id) between 1 and 255 and length(topic) between 1 and 255),
+  constraint thread_labels_are_an_object check (jsonb_typeof(labels) = 'object'),
+  constraint deleted_thread_is_closed check (deleted_at is null or closed_at is not null)
 ) with (fillfactor = 80);
+
+-- Whose threads are they, and which carry a label: `where labels @> '{"team": "red"}'`.
+create index threads_of_a_user on threads (user_id, topic) where user_id is not null;
+create index threads_of_a_session on threads (session_id) where session_id is not null;
+create index threads_of_a_topic on threads (topic) where topic is not null;
+create index threads_by_labels on threads using gin (labels jsonb_path_ops);
+create index threads_by_metadata on threads using gin (metadata jsonb_path_ops);
+create index threads_by_provider_thread on threads (provider_thread_id) where provider_thread_id is not null;
+-- Those with a request of a sweep that is under way.
+create index threads_in_a_sweep on threads (lifecycle_operation_id) where lifecycle_operation_id is not null;
 
 create sequence thread_operations_id_seq as bigint;
 
@@ -60,6 +89,10 @@ create table thread_operations (
   held_until       timestamptz(6),
   result           jsonb,
   error            jsonb,
+  messages_so_far  bigint,
+  runs_so_far      bigint,
+  input_tokens_so_far bigint,
+  output_tokens_so_far bigint,
   prev_status      text,
   created_by       text not null default '',
   created_at       timestamptz(6) not null default clock_timestamp(),

@@ -111,7 +111,7 @@ begin
      or new.debounce_ms not between 1 and 3600000 or new.debounce_max_ms not between 1 and 86400000
      or new.provider <> '' or new.attempts <> 0 or new.failures <> 0
      or num_nonnulls(new.id, new.place, new.turn, new.head_since, new.ready_at, new.claimed_by, new.intent, new.progress, new.target_id,
-                     new.merges, new.held_until, new.result, new.error, new.prev_status, new.started_at, new.finished_at) > 0 then
+                     new.merges, new.held_until, new.messages_so_far, new.runs_so_far, new.input_tokens_so_far, new.output_tokens_so_far, new.result, new.error, new.prev_status, new.started_at, new.finished_at) > 0 then
     perform refuse_row(new);
   end if;
   if not (check_operation_data(new.operation, new.data) and (new.retry is null or check_retry_policy(new.retry))) then

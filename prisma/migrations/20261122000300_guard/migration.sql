@@ -149,12 +149,18 @@ end $$;
 create trigger refuse_delete_of_unfinished before delete on thread_operations
   for each row execute function refuse_delete_of_unfinished();
 
--- A turn is never given twice: the highest one that leaves with a deleted row stays on the thread.
+-- A turn is never given twice, and nothing is forgotten that was counted: what leaves with the highest
+-- turn of deleted rows stays on the thread.
 create function remember_last_turn() returns trigger language plpgsql security definer set search_path from current as $$
 begin
   update threads t
-     set last_turn = gone.turn
-    from (select thread_id, max(turn) as turn from old_rows group by thread_id) as gone
+     set last_turn = greatest(t.last_turn, gone.turn),
+         messages_so_far = greatest(t.messages_so_far, gone.messages), runs_so_far = greatest(t.runs_so_far, gone.runs),
+         input_tokens_so_far = greatest(t.input_tokens_so_far, gone.input_tokens),
+         output_tokens_so_far = greatest(t.output_tokens_so_far, gone.output_tokens)
+    from (select thread_id, max(turn) as turn, max(messages_so_far) as messages, max(runs_so_far) as runs,
+                 max(input_tokens_so_far) as input_tokens, max(output_tokens_so_far) as output_tokens
+            from old_rows group by thread_id) as gone
    where t.id = gone.thread_id and t.last_turn < gone.turn;
   return null;
 end $$;

@@ -4,6 +4,25 @@
 -- client can read; 'infinity' is none.
 create function never() returns timestamptz language sql immutable parallel safe as $$ select timestamptz '9999-01-01 00:00:00+00' $$;
 
+-- What the operations of a thread have added to it so far, with the one that ends now: messages (its own,
+-- those merged into it, the answer), runs, and tokens. Each takes the sums from the turn before it, so nothing is
+-- written but its own row.
+create function totals_after(
+  p_thread_id text, p_turn bigint, p_operation text, p_merges bigint[], p_result jsonb,
+  out messages bigint, out runs bigint, out input_tokens bigint, out output_tokens bigint)
+language sql stable as $$
+  select before.messages
+           + case when p_operation in ('add_message', 'add_message_and_run')
+                       and (p_result ? 'message_id' or ended.well) then 1 else 0 end
+           + case when ended.well then coalesce(cardinality(p_merges), 0) else 0 end
+           + case when p_result ->> 'text' is not null then 1 else 0 end,
+         before.runs + case when p_result ? 'run' then 1 else 0 end,
+         before.input_tokens + coalesce((p_result #>> '{usage,input_tokens}')::bigint, 0),
+         before.output_tokens + coalesce((p_result #>> '{usage,output_tokens}')::bigint, 0)
+    from thread_totals(p_thread_id, p_turn) as before,
+         (select coalesce(p_result #>> '{run,status}' in ('completed', 'incomplete'), false) as well) as ended
+$$;
+
 -- Records outcomes, an object by operation id: {"7": {"attempts": 1, "status": "completed", "result": …}}.
 -- Only the owner of a claim (dispatcher and attempt) can settle it; returns how many came too late and
 -- changed nothing. What a user's transaction holds is noted beside, for anybody to settle later.
@@ -27,7 +46,11 @@ begin
              place = case when p_outcomes -> o.id::text ->> 'status' in ('pending', 'requires_action', 'processing') then o.place end,
              -- Only a hold stays in processing: from now on its caller has the thread, and no dispatcher.
              claimed_by = case when p_outcomes -> o.id::text ->> 'status' = 'processing' then o.created_by end,
-             held_until = clock_timestamp() + (p_outcomes -> o.id::text ->> 'hold_ms')::integer * interval '1 millisecond'
+             held_until = clock_timestamp() + (p_outcomes -> o.id::text ->> 'hold_ms')::integer * interval '1 millisecond',
+             (messages_so_far, runs_so_far, input_tokens_so_far, output_tokens_so_far) = (
+               select so_far.messages, so_far.runs, so_far.input_tokens, so_far.output_tokens
+                 from totals_after(o.thread_id, o.turn, o.operation, o.merges, p_outcomes -> o.id::text -> 'result') as so_far
+                where p_outcomes -> o.id::text ->> 'status' in ('completed', 'failed', 'cancelled'))
        where o.id = any (v_free)
          and o.claimed_by = p_dispatcher and o.attempts = (p_outcomes -> o.id::text ->> 'attempts')::integer;
       get diagnostics v_settled = row_count;

@@ -47,7 +47,8 @@ begin
                     where f.thread_id = o.thread_id and f.place is not null order by f.place limit 1)
        and (t.on_failure = 'continue' or may_start(o.id))
     returning o.id, o.thread_id, o.operation, o.data, o.retry, o.user_id, o.merges, cancellation_of(o.id) as cancellation, o.turn, o.attempts, o.failures, o.provider, o.intent, o.progress,
-              t.provider_thread_id, t.last_item_id, t.last_message_at, clock_timestamp() as claimed_at,
+              t.provider_thread_id, t.last_item_id, t.last_message_at, t.generation,
+              o.operation <> 'delete_thread' and (t.deleted_at is not null or o.id < t.ended_before) as is_ended, clock_timestamp() as claimed_at,
               extract(epoch from clock_timestamp() - (o.intent ->> 'at')::timestamptz) * 1000 as intent_age_ms
   )
   select array_agg(row_to_json(s)::text) into v_started from started s;
