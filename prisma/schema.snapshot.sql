@@ -3155,13 +3155,22 @@ BEGIN ATOMIC
      COALESCE(last.output_tokens_so_far, t.output_tokens_so_far, (0)::bigint) AS "coalesce"
     FROM ((( VALUES (thread_totals.p_thread_id)) thread(id)
       LEFT JOIN threads t ON ((t.id = thread.id)))
-      LEFT JOIN LATERAL ( SELECT o.messages_so_far,
-             o.runs_so_far,
-             o.input_tokens_so_far,
-             o.output_tokens_so_far
-            FROM thread_operations o
-           WHERE ((o.thread_id = thread.id) AND (o.turn < thread_totals.p_before) AND (o.messages_so_far IS NOT NULL))
-           ORDER BY o.turn DESC
+      LEFT JOIN LATERAL ( SELECT latest.turn,
+             latest.messages_so_far,
+             latest.runs_so_far,
+             latest.input_tokens_so_far,
+             latest.output_tokens_so_far
+            FROM ( SELECT o.turn,
+                     o.messages_so_far,
+                     o.runs_so_far,
+                     o.input_tokens_so_far,
+                     o.output_tokens_so_far
+                    FROM thread_operations o
+                   WHERE ((o.thread_id = thread.id) AND (o.turn < thread_totals.p_before))
+                   ORDER BY o.turn DESC
+                  LIMIT 20) latest
+           WHERE (latest.messages_so_far IS NOT NULL)
+           ORDER BY latest.turn DESC
           LIMIT 1) last ON (true));
 END;
 
