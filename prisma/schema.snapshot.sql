@@ -349,6 +349,14 @@ create table tool_calls (
 );
 CREATE INDEX open_tool_calls ON public.tool_calls USING btree (name, created_at) WHERE (output IS NULL);
 
+create table unfinished_archives (
+  archive_id bigint not null,
+  operation_id bigint not null,
+  thread_id text not null,
+  begun_at timestamp(6) with time zone default clock_timestamp() not null,
+  constraint unfinished_archives_pkey PRIMARY KEY (archive_id)
+);
+
 create table unsettled_outcomes (
   operation_id bigint not null,
   attempts integer not null,
@@ -365,6 +373,39 @@ create table user_runs (
   constraint user_runs_pkey PRIMARY KEY (operation_id)
 );
 CREATE INDEX runs_of_a_user ON public.user_runs USING btree (user_id);
+
+CREATE OR REPLACE FUNCTION public.add_archive_page(p_dispatcher text, p_id bigint, p_attempts integer, p_items jsonb, p_after text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '1s'
+AS $function$
+declare
+  v_archiving jsonb;
+  v_archive_id bigint;
+  v_position bigint;
+  v_added bigint;
+begin
+  select o.progress -> 'archiving' into v_archiving from thread_operations o
+   where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts for update;
+  if not found then
+    return null;
+  end if;
+  v_archive_id := v_archiving -> 'archive_id';
+  v_position := v_archiving -> 'position';
+  insert into archived_messages (archive_id, position, item_id, type, role, text, content, attachments, run_id, metadata, said_at, item)
+  select v_archive_id, v_position + f.n, f.item_id, f.type, f.role, f.text, f.content, f.attachments, f.run_id, f.metadata, f.said_at, f.item
+    from fresh_items(v_archive_id, v_position, p_items) as f;
+  get diagnostics v_added = row_count;
+  v_archiving := v_archiving || jsonb_build_object('after', p_after, 'position', v_position + v_added);
+  update thread_operations o set progress = o.progress || jsonb_build_object('archiving', v_archiving) where o.id = p_id;
+  return jsonb_build_object('archiving', v_archiving);
+end $function$;
 
 CREATE OR REPLACE FUNCTION public.answer_open_calls(p_dispatcher text, p_id bigint, p_attempts integer, p_output jsonb)
  RETURNS boolean
@@ -602,6 +643,38 @@ begin
     update thread_operations o set status = 'failed', place = null, finished_at = clock_timestamp(), error = v_row.error
      where o.id = p_id;
   end if;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.begin_archive(p_dispatcher text, p_id bigint, p_attempts integer, p_provider_thread_id text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '1s'
+AS $function$
+declare
+  v_operation thread_operations;
+  v_id bigint := nextval(pg_get_serial_sequence('thread_archives', 'id'));
+  v_before jsonb;
+  v_noted jsonb;
+begin
+  select * into v_operation from thread_operations o
+   where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts for update;
+  if not found then
+    return null;
+  end if;
+  v_before := v_operation.progress -> 'archiving';
+  insert into unfinished_archives (archive_id, operation_id, thread_id) values (v_id, p_id, v_operation.thread_id);
+  v_noted := jsonb_build_object('archiving', jsonb_build_object(
+    'archive_id', v_id, 'provider_thread_id', p_provider_thread_id, 'turn', v_operation.turn, 'after', null, 'position', 0,
+    'since', case when (v_before ->> 'turn')::bigint = v_operation.turn and v_before ->> 'provider_thread_id' = p_provider_thread_id
+                  then v_before -> 'since' else to_jsonb(clock_timestamp()) end));
+  update thread_operations o set progress = coalesce(o.progress, '{}') || v_noted where o.id = p_id;
+  return v_noted;
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.begin_batch(p_dispatcher text, p_id bigint, p_attempts integer, p_intent jsonb, p_most integer)
@@ -1007,6 +1080,93 @@ AS $function$
    where c.operation_id = any (p_ids) and c.output is null
 $function$;
 
+CREATE OR REPLACE FUNCTION public.compare_archive_page(p_archive_id bigint, p_position bigint, p_items jsonb)
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+  with seen as (
+    select f.* from fresh_items(p_archive_id, p_position, p_items) as f
+  ), seen_in_order as (
+    select row_number() over (order by s.said_at, case when s.said_at is not null then s.item_id end, s.n) as n, s.item_id, s.item from seen s
+  ), stored_in_order as (
+    select row_number() over (order by m.said_at, case when m.said_at is not null then m.item_id end, m.position) as n, m.item_id, m.item
+      from archived_messages m
+     where m.archive_id = p_archive_id and m.position > p_position and m.position <= p_position + (select count(*) from seen)
+  )
+  select case when coalesce(bool_and(seen.item_id = stored.item_id and seen.item = stored.item), true)
+              then p_position + count(*) end
+    from seen_in_order seen left join stored_in_order stored using (n)
+$function$;
+
+CREATE OR REPLACE FUNCTION public.complete_archive(p_dispatcher text, p_id bigint, p_attempts integer, p_reason text, p_metadata jsonb, p_last_item_id text)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '1s'
+AS $function$
+declare
+  v_operation thread_operations;
+  v_id bigint;
+  v_provider_thread_id text;
+  v_generation integer;
+  v_noted jsonb;
+begin
+  select * into v_operation from thread_operations o
+   where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts for update;
+  if not found then
+    return null;
+  end if;
+  v_id := v_operation.progress #> '{archiving,archive_id}';
+  v_provider_thread_id := v_operation.progress #>> '{archiving,provider_thread_id}';
+  if v_operation.progress #> '{archived,archive_id}' = to_jsonb(v_id) then
+    return jsonb_build_object('archived', v_operation.progress -> 'archived');
+  end if;
+
+  update thread_generations g set archive_id = v_id
+   where g.thread_id = v_operation.thread_id
+     and g.generation = (select max(l.generation) from thread_generations l
+                          where l.thread_id = v_operation.thread_id and l.provider_thread_id = v_provider_thread_id)
+  returning g.generation into strict v_generation;
+
+  insert into archived_runs (archive_id, turn, operation_id, run_id, status, model, usage, user_id, started_at, finished_at)
+  select v_id, o.turn, o.id, o.result #>> '{run,id}', o.result #>> '{run,status}', o.result #>> '{run,model}',
+         nullif(o.result -> 'usage', 'null'), o.user_id, o.started_at, o.finished_at
+    from thread_operations o
+   where o.thread_id = v_operation.thread_id and o.turn is not null
+     and o.result ->> 'provider_thread_id' = v_provider_thread_id and o.result ? 'run';
+
+  insert into thread_archives (
+    id, thread_id, generation, operation_id, provider, provider_thread_id, user_id, reason, messages, items, last_item_id,
+    runs, input_tokens, output_tokens, metadata, verified_at)
+  select v_id, t.id, v_generation, p_id, t.provider, v_provider_thread_id, t.user_id, p_reason, stored.messages, stored.items, p_last_item_id,
+         used.runs, used.input_tokens, used.output_tokens, p_metadata, clock_timestamp()
+    from threads t,
+         (select count(*) as items, count(*) filter (where m.type = 'message') as messages
+            from archived_messages m where m.archive_id = v_id) as stored,
+         (select count(*) as runs,
+                 case when count(*) = count(r.usage) then sum((r.usage ->> 'input_tokens')::bigint) end as input_tokens,
+                 case when count(*) = count(r.usage) then sum((r.usage ->> 'output_tokens')::bigint) end as output_tokens
+            from archived_runs r where r.archive_id = v_id) as used
+   where t.id = v_operation.thread_id;
+  delete from unfinished_archives u where u.archive_id = v_id;
+
+  select jsonb_build_object('archived', jsonb_build_object(
+           'archive_id', v_id, 'provider_thread_id', v_provider_thread_id, 'turn', v_operation.turn,
+           'items', a.items, 'last_item_id', a.last_item_id))
+    into v_noted from thread_archives a where a.id = v_id;
+  update thread_operations o set progress = o.progress || v_noted where o.id = p_id;
+  return v_noted;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.create_missing_threads(p_ids bigint[], p_default_provider text)
  RETURNS void
  LANGUAGE sql
@@ -1048,6 +1208,39 @@ begin
      order by s.at limit p_limit for update skip locked);
   delete from operation_stream s where s.operation_id = any (v_old);
   return cardinality(v_old);
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.delete_unfinished_archives(p_limit integer)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '20ms'
+AS $function$
+declare
+  v_archive_id bigint;
+  v_count integer := 0;
+  v_deleted integer;
+begin
+  for v_archive_id in
+    select u.archive_id from unfinished_archives u left join thread_operations o on o.id = u.operation_id
+     where o.id is null or o.finished_at is not null or o.progress #> '{archiving,archive_id}' is distinct from to_jsonb(u.archive_id)
+     order by u.archive_id for update of u skip locked
+  loop
+    delete from archived_messages m
+     where m.archive_id = v_archive_id
+       and m.position <= (select min(f.position) from archived_messages f where f.archive_id = v_archive_id) + p_limit - v_count - 1;
+    get diagnostics v_deleted = row_count;
+    v_count := v_count + v_deleted;
+    if not exists (select from archived_messages m where m.archive_id = v_archive_id) then
+      delete from unfinished_archives u where u.archive_id = v_archive_id;
+    end if;
+    exit when v_count >= p_limit;
+  end loop;
+  return v_count;
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.dispatcher_lock_key(p_dispatcher text)
@@ -1236,6 +1429,21 @@ AS $function$
            where s.provider = p_provider and s.key = p_key and s.model in ('', p_model) and s.paused_at < p_since
              for update skip locked) as served
    where l.provider = p_provider and l.key = p_key and l.model = served.model
+$function$;
+
+CREATE OR REPLACE FUNCTION public.fresh_items(p_archive_id bigint, p_position bigint, p_items jsonb)
+ RETURNS TABLE(n bigint, item_id text, type text, role text, text text, content jsonb, attachments text[], run_id text, metadata jsonb, said_at timestamp with time zone, item jsonb)
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select row_number() over (order by page.ordinality), page.id, page.type, page.role, page.text, page.content,
+         coalesce(page.attachments, '{}'), page.run_id, page.metadata, page.said_at, page.item
+    from rows from (jsonb_to_recordset(p_items) as (
+           id text, type text, role text, text text, content jsonb, attachments text[], run_id text,
+           metadata jsonb, said_at timestamptz, item jsonb)) with ordinality as page
+   where not page.id = any (array(
+           select m.item_id from archived_messages m
+            where m.archive_id = p_archive_id and m.position > p_position - 200 and m.position <= p_position))
 $function$;
 
 CREATE OR REPLACE FUNCTION public.give_back_operations(p_dispatcher text, p_ids bigint[], p_attempts integer[])
@@ -1541,7 +1749,8 @@ AS $function$
            or o.progress ? 'asked'
            or o.progress ? case o.operation when 'add_message' then 'message_id'
                                             when 'create_thread' then 'provider_thread_id'
-                                            when 'update_thread' then 'overwritten' end,
+                                            when 'update_thread' then 'overwritten'
+                                            when 'archive_thread' then 'archived' end,
          false)
 $function$;
 
@@ -1849,6 +2058,25 @@ CREATE OR REPLACE FUNCTION public.messages_of_batch(p_batch bigint[])
 AS $function$
   select o.id, o.data from unnest(p_batch) with ordinality as b (id, n)
     join thread_operations o on o.id = b.id order by b.n
+$function$;
+
+CREATE OR REPLACE FUNCTION public.missing_from_archive(p_archive_id bigint, p_thread_id text, p_provider_thread_id text, p_settle_ms bigint)
+ RETURNS text[]
+ LANGUAGE sql
+ STABLE
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+  with added as (
+    select latest.result ->> 'message_id' as item_id
+      from (select o.finished_at, o.result from thread_operations o
+             where o.thread_id = p_thread_id and o.turn is not null order by o.turn desc limit 1000) as latest
+     where latest.finished_at > clock_timestamp() - p_settle_ms * interval '1 millisecond'
+       and latest.result ->> 'provider_thread_id' = p_provider_thread_id and latest.result ? 'message_id'
+  )
+  select coalesce(array_agg(a.item_id), '{}') from added a
+   where not exists (select from archived_messages m where m.archive_id = p_archive_id and m.item_id = a.item_id)
 $function$;
 
 CREATE OR REPLACE FUNCTION public.move_on_after_cancel()

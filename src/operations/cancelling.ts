@@ -56,6 +56,7 @@ const doneBy: Partial<Record<OperationKind, keyof Progress>> = {
   add_message: 'message_id',
   create_thread: 'provider_thread_id',
   update_thread: 'overwritten',
+  archive_thread: 'archived',
 }
 
 /**

@@ -157,12 +157,23 @@ export class Journal {
 
   /** Writes to the tool calls of the operation, by a statement that gives null or false where the claim is lost. */
   async writeCalls<T>(write: (claim: ClaimOfCalls) => Promise<T>): Promise<NonNullable<T>> {
+    const written = await this.#writeAsHolder(write)
+    this.reach('after_calls')
+    return written
+  }
+
+  /** Has something written by a statement that gives what it has noted of it as progress; null: the claim is lost. */
+  async writeNoting(write: (claim: ClaimOfCalls) => Promise<Progress | null>): Promise<void> {
+    this.#progress = { ...this.#progress, ...(await this.#writeAsHolder(write)) }
+    this.reach('after_note')
+  }
+
+  async #writeAsHolder<T>(write: (claim: ClaimOfCalls) => Promise<T>): Promise<NonNullable<T>> {
     const { dispatcherId, signal } = this.#options
     const { id, attempts } = this.#operation
     this.#options.onSend()
     const written = await whileLocked(signal, () => write({ dispatcherId, id, attempts }))
     if (written === null || written === undefined || written === false) throw new ClaimLost()
-    this.reach('after_calls')
     return written
   }
 

@@ -72,6 +72,24 @@ export type Progress = {
   overwritten?: boolean
   /** The turn that the operation had before an operator first sent it back into its line. */
   sent_back?: number
+  /** The archive that it writes, begun in this turn: up to which position, and behind which item the next page begins. */
+  archiving?: {
+    archive_id: number
+    provider_thread_id: string
+    turn: number
+    after: string | null
+    position: number
+    /** When it was first begun in this turn. */
+    since: string
+  }
+  /** The archive that it has completed. */
+  archived?: {
+    archive_id: number
+    provider_thread_id: string
+    turn: number
+    items: number
+    last_item_id: string | null
+  }
 }
 
 /** An operation that this dispatcher holds, with what it needs of its thread. */

@@ -81,7 +81,8 @@ create function is_under_way(o thread_operations) returns boolean language sql i
            or o.progress ? 'asked'
            or o.progress ? case o.operation when 'add_message' then 'message_id'
                                             when 'create_thread' then 'provider_thread_id'
-                                            when 'update_thread' then 'overwritten' end,
+                                            when 'update_thread' then 'overwritten'
+                                            when 'archive_thread' then 'archived' end,
          false)
 $$;
 

@@ -1,0 +1,86 @@
+import type pg from 'pg'
+import type { StoredItem } from '../model/stored-item.ts'
+import type { Progress } from './claim.ts'
+import { jsonbText } from './jsonb-text.ts'
+import type { ClaimOfCalls } from './tool-calls.ts'
+
+/** Begins an archive of a provider thread, or begins it anew. Null: the claim is lost; as for the others. */
+export async function beginArchive(
+  pool: pg.Pool,
+  { dispatcherId, id, attempts }: ClaimOfCalls,
+  providerThreadId: string,
+): Promise<Progress | null> {
+  const { rows } = await pool.query('select begin_archive($1, $2, $3, $4) as noted', [
+    dispatcherId,
+    id,
+    attempts,
+    providerThreadId,
+  ])
+  return rows[0].noted
+}
+
+/** Adds a page to the archive that the claim writes; the next one begins behind the item `after`. */
+export async function addArchivePage(
+  pool: pg.Pool,
+  { dispatcherId, id, attempts }: ClaimOfCalls,
+  items: readonly StoredItem[],
+  after: string,
+): Promise<Progress | null> {
+  const { rows } = await pool.query('select add_archive_page($1, $2, $3, $4, $5) as noted', [
+    dispatcherId,
+    id,
+    attempts,
+    jsonbText(items),
+    after,
+  ])
+  return rows[0].noted
+}
+
+/** The position up to which the archive holds these items behind `position`; null: something differs. */
+export async function compareArchivePage(
+  pool: pg.Pool,
+  archiveId: number,
+  position: number,
+  items: readonly StoredItem[],
+): Promise<number | null> {
+  const { rows } = await pool.query('select compare_archive_page($1, $2, $3) as position', [
+    archiveId,
+    position,
+    jsonbText(items),
+  ])
+  return rows[0].position
+}
+
+/** Whether something is not in the archive that operations of the thread have added in the last `settleMs`. */
+export async function lacksWhatWasAdded(
+  pool: pg.Pool,
+  archiveId: number,
+  threadId: string,
+  providerThreadId: string,
+  settleMs: number,
+): Promise<boolean> {
+  const { rows } = await pool.query('select missing_from_archive($1, $2, $3, $4) as missing', [
+    archiveId,
+    threadId,
+    providerThreadId,
+    settleMs,
+  ])
+  return rows[0].missing.length > 0
+}
+
+/** From now on the archive counts that the claim has written. */
+export async function completeArchive(
+  pool: pg.Pool,
+  { dispatcherId, id, attempts }: ClaimOfCalls,
+  facts: { reason: string; metadata: Record<string, string>; lastItemId: string | null },
+): Promise<Progress | null> {
+  const { rows } = await pool.query('select complete_archive($1, $2, $3, $4, $5, $6) as noted', [
+    dispatcherId,
+    id,
+    attempts,
+    facts.reason,
+    jsonbText(facts.metadata),
+    facts.lastItemId,
+  ])
+  return rows[0].noted
+}
