@@ -1,10 +1,10 @@
 import type { StoredItem } from '../model/stored-item.ts'
 import {
   addArchivePage,
+  archiveLacks,
   beginArchive,
   compareArchivePage,
   completeArchive,
-  lacksWhatWasAdded,
 } from '../store/archives.ts'
 import type { Progress } from '../store/claim.ts'
 import { latestModel } from '../store/threads.ts'
@@ -88,30 +88,25 @@ async function copyPages(context: OperationContext, threadId: string): Promise<v
 /** Looks at everything once more, and gives the newest item. Begins anew, as NotYet, where something differs. */
 async function verify(context: OperationContext, threadId: string): Promise<string | null> {
   const { operation, provider, pool, call, journal } = context
-  const { archive_id, position: stored } = archivingOf(context)
-  const known = journal.newest.id
-  let isKnownSeen = known === null
+  const archiving = archivingOf(context)
   let position = 0
   let newest: StoredItem[] = []
   for await (const { items } of conversationPages(context, threadId, null)) {
     const same = await whileLocked(call.signal, () =>
-      compareArchivePage(pool, archive_id, position, items),
+      compareArchivePage(pool, archiving.archive_id, position, items),
     )
     if (same === null) throw await changed(context, threadId)
     position = same
-    isKnownSeen ||= items.some(({ id }) => id === known)
     newest = newestOf(items, provider.profile.tiesBySecond)
   }
   const last = await provider.lastItem(threadId, null, call)
   const isWhole = last === null ? newest.length === 0 : newest.some(({ id }) => id === last)
-  if (position !== stored || !isWhole) throw await changed(context, threadId)
+  if (position !== archiving.position || !isWhole) throw await changed(context, threadId)
   const { settleMs } = provider.profile
   const lacks = await whileLocked(call.signal, () =>
-    lacksWhatWasAdded(pool, archive_id, operation.thread_id, threadId, settleMs),
+    archiveLacks(pool, archiving, operation.thread_id, journal.newest.id, settleMs),
   )
-  // After that, somebody else has deleted it.
-  if (lacks || (!isKnownSeen && waitedMs(context) < settleMs))
-    throw await changed(context, threadId)
+  if (lacks) throw await changed(context, threadId)
   await requireNoRun(context, threadId)
   return last
 }
@@ -120,13 +115,10 @@ async function verify(context: OperationContext, threadId: string): Promise<stri
 const newestOf = (items: StoredItem[], tiesBySecond: boolean): StoredItem[] =>
   tiesBySecond ? items.filter(({ said_at }) => said_at === items.at(-1)?.said_at) : items.slice(-1)
 
-const waitedMs = (context: OperationContext): number =>
-  context.journal.now() - Date.parse(archivingOf(context).since)
-
 /** Begins anew; returns what is to be thrown. A read has lagged, or somebody else writes to the thread. */
 async function changed(context: OperationContext, threadId: string): Promise<NotYet | Refusal> {
-  const { foreignRunMs, provider } = context
-  const waited = waitedMs(context)
+  const { foreignRunMs, provider, journal } = context
+  const waited = journal.now() - Date.parse(archivingOf(context).since)
   if (waited > foreignRunMs + provider.profile.settleMs)
     return new Refusal(
       'provider_thread_changes',

@@ -51,21 +51,25 @@ export async function compareArchivePage(
   return rows[0].position
 }
 
-/** Whether something is not in the archive that operations of the thread have added in the last `settleMs`. */
-export async function lacksWhatWasAdded(
+/**
+ * Whether the archive lacks something that operations of the thread have added in the last `settleMs`;
+ * `newest` is the newest item that is known.
+ */
+export async function archiveLacks(
   pool: pg.Pool,
-  archiveId: number,
+  archive: { archive_id: number; provider_thread_id: string },
   threadId: string,
-  providerThreadId: string,
+  newest: string | null,
   settleMs: number,
 ): Promise<boolean> {
-  const { rows } = await pool.query('select missing_from_archive($1, $2, $3, $4) as missing', [
-    archiveId,
+  const { rows } = await pool.query('select archive_lacks($1, $2, $3, $4, $5) as lacks', [
+    archive.archive_id,
     threadId,
-    providerThreadId,
+    archive.provider_thread_id,
+    newest,
     settleMs,
   ])
-  return rows[0].missing.length > 0
+  return rows[0].lacks
 }
 
 /** From now on the archive counts that the claim has written. */

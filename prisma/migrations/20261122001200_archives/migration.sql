@@ -98,26 +98,41 @@ as $$
       from archived_messages m
      where m.archive_id = p_archive_id and m.position > p_position and m.position <= p_position + (select count(*) from seen)
   )
-  select case when coalesce(bool_and(seen.item_id = stored.item_id and seen.item = stored.item), true)
+  select case when coalesce(bool_and(seen.item_id is not distinct from stored.item_id and seen.item is not distinct from stored.item), true)
               then p_position + count(*) end
     from seen_in_order seen left join stored_in_order stored using (n)
 $$;
 
--- Which of what operations have added to the provider thread in the last p_settle_ms is not in the
--- archive: reads may lag behind writes by that long, in both looks alike.
-create function missing_from_archive(p_archive_id bigint, p_thread_id text, p_provider_thread_id text, p_settle_ms bigint)
-returns text[] language sql stable
+-- Whether the archive lacks something that operations have added in the last p_settle_ms: reads may lag
+-- behind writes by that long, in both looks alike. p_newest is the newest item that is known. Answers are
+-- known by their run where the provider tells it, else by their words.
+create function archive_lacks(p_archive_id bigint, p_thread_id text, p_provider_thread_id text, p_newest text, p_settle_ms bigint)
+returns boolean language sql stable
   set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
-  with added as (
-    select latest.result ->> 'message_id' as item_id
-      from (select o.finished_at, o.result from thread_operations o
-             where o.thread_id = p_thread_id and o.turn is not null order by o.turn desc limit 1000) as latest
-     where latest.finished_at > clock_timestamp() - p_settle_ms * interval '1 millisecond'
-       and latest.result ->> 'provider_thread_id' = p_provider_thread_id and latest.result ? 'message_id'
+  with latest as (
+    select o.turn, o.finished_at, o.result from thread_operations o
+     where o.thread_id = p_thread_id and o.turn is not null order by o.turn desc limit 1000
+  ), recent as (
+    select l.result ->> 'message_id' as message_id, l.result #>> '{run,id}' as run_id,
+           case when l.result #>> '{run,status}' in ('completed', 'incomplete') then l.result ->> 'text' end as answer,
+           row_number() over (order by l.turn desc) as n
+      from latest l
+     where l.finished_at > clock_timestamp() - p_settle_ms * interval '1 millisecond'
+       and l.result ->> 'provider_thread_id' = p_provider_thread_id
+  ), tail as (
+    select m.item_id, m.run_id, m.text from archived_messages m
+     where m.archive_id = p_archive_id order by m.position desc limit 5000
   )
-  select coalesce(array_agg(a.item_id), '{}') from added a
-   where not exists (select from archived_messages m where m.archive_id = p_archive_id and m.item_id = a.item_id)
+  select exists (select from recent)
+     and p_newest is not null and not exists (select from tail t where t.item_id = p_newest)
+      or exists (select from recent r
+                  where r.message_id is not null and not r.message_id in (select t.item_id from tail t))
+      or exists (select from recent r
+                  where r.answer is not null and r.n <= 100
+                    and not exists (select from tail t
+                                     where case when t.run_id is not null then t.run_id = r.run_id
+                                                else t.text <> '' and starts_with(r.answer, t.text) end))
 $$;
 
 -- Completes the archive that the operation has written, once it was seen to be whole: from now on it

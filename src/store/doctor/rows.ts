@@ -54,6 +54,7 @@ select o.id, o.thread_id as thread, format('%s is %s without %s', o.operation, o
          case when o.status = 'completed' and o.operation in ('create_run', 'add_message_and_run') then 'result.run'
               when o.status = 'completed' and o.operation = 'add_message' then 'result.message_id'
               when o.status = 'completed' and o.operation = 'cancel_run' then 'result.outcome'
+              when o.status = 'completed' and o.operation = 'archive_thread' then 'result.items'
               when o.status = 'completed' then 'result.provider_thread_id'
               else 'error.code' end) as detail
   from thread_operations o
@@ -64,6 +65,7 @@ select o.id, o.thread_id as thread, format('%s is %s without %s', o.operation, o
              when 'cancel_run' then o.result ->> 'outcome' is null
              when 'submit_tool_outputs' then false
              when 'hold' then false
+             when 'archive_thread' then o.result ->> 'items' is null
              when 'add_message' then o.result ->> 'message_id' is null
              when 'create_run' then not coalesce(o.result -> 'run' ? 'id' and o.result #>> '{run,status}' in ('completed', 'incomplete'), false)
              when 'add_message_and_run' then not coalesce(o.result -> 'run' ? 'id' and o.result #>> '{run,status}' in ('completed', 'incomplete'), false)
