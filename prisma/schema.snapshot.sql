@@ -179,6 +179,7 @@ create table thread_archives (
 );
 CREATE INDEX archives_by_age ON public.thread_archives USING btree (archived_at);
 CREATE INDEX archives_of_a_thread ON public.thread_archives USING btree (thread_id, generation);
+CREATE INDEX archives_of_a_user ON public.thread_archives USING btree (user_id, id) WHERE (user_id IS NOT NULL);
 
 create table thread_generations (
   thread_id text not null,

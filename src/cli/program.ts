@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
+import { archivesCommand } from './archives.ts'
 import { assistantsCommand } from './assistants.ts'
 import { cancelCommand } from './cancel.ts'
 import { demoCommand } from './demo.ts'
@@ -8,6 +9,7 @@ import { dispatchCommand } from './dispatch.ts'
 import { doctorCommand } from './doctor.ts'
 import { emulatorCommand } from './emulator.ts'
 import { enqueueCommand } from './enqueue.ts'
+import { exportCommand } from './export.ts'
 import { exitCodeOf, report } from './failure.ts'
 import { lanesCommand } from './lanes.ts'
 import { migrateCommand } from './migrate.ts'
@@ -63,6 +65,8 @@ function createProgram(): Command {
   submitCommand(program)
   retryCommand(program)
   resumeCommand(program)
+  archivesCommand(program)
+  exportCommand(program)
   doctorCommand(program)
   lanesCommand(program)
   assistantsCommand(program)

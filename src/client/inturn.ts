@@ -4,12 +4,19 @@ import { queryOn } from '../db/query.ts'
 import { InturnError } from '../errors.ts'
 import type { OperationKind } from '../model/operation.ts'
 import { defaultSchema, schemaNameProblem } from '../model/schema-name.ts'
+import {
+  type Archive,
+  type ArchivedMessage,
+  type ArchiveFilter,
+  listArchives,
+} from '../store/archive-reading.ts'
 import { findOperation } from '../store/operations.ts'
 import { operationNotFound } from './errors.ts'
 import { explaining } from './explain-error.ts'
 import { insertOperations } from './insert-operations.ts'
 import type { EnqueueOptions, NewOperation } from './new-operation.ts'
 import { type HandleContext, OperationHandle } from './operation-handle.ts'
+import { itemsOf, requireArchive } from './read-archive.ts'
 import { SettleWatch } from './settle-watch.ts'
 import { StreamWatch } from './stream-watch.ts'
 import { ThreadHandle } from './thread-handle.ts'
@@ -127,6 +134,23 @@ export class Inturn implements AsyncDisposable {
   /** A thread by its id, whether or not anything has happened on it. */
   thread(id: string): ThreadHandle {
     return new ThreadHandle(this, this.#context, id)
+  }
+
+  /** Archives of conversations, the newest first: of one thread or of one user, or all. */
+  archives(filter: ArchiveFilter = {}): Promise<Archive[]> {
+    return listArchives(this.#context.database, filter)
+  }
+
+  /**
+   * All that an archive holds, in the order in which it was said; a hundred items are in memory at once.
+   * Throws `archive_not_found`, also where it is deleted meanwhile.
+   *
+   * @example
+   * for await (const { role, text } of inturn.readArchive(7)) console.log(`${role}: ${text}`)
+   */
+  async *readArchive(id: number): AsyncGenerator<ArchivedMessage, void, undefined> {
+    const { database } = this.#context
+    yield* itemsOf(database, await requireArchive(database, id))
   }
 
   /** Ends the connections that the client has opened; who waits for a result or reads a stream is told `client_closed`. */

@@ -20,6 +20,7 @@ type Shown = {
   create_run: 'run' | 'text' | 'usage'
   add_message_and_run: 'run' | 'text' | 'usage'
   cancel_run: 'outcome'
+  archive_thread: 'items'
   submit_tool_outputs: 'operation_id' | 'call_ids' | 'missing'
 }
 

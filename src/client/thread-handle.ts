@@ -29,6 +29,11 @@ export type CancelOptions = {
   reason?: string
 } & Pick<JoinOptions, 'idempotencyKey'>
 
+export type ArchiveOptions = {
+  /** In your own words. */
+  reason?: string
+} & JoinOptions
+
 /** One thread and its line. Made by `inturn.thread(id)`, which asks the database nothing. */
 export class ThreadHandle {
   readonly id: string
@@ -104,6 +109,17 @@ export class ThreadHandle {
     ...options
   }: CancelOptions & EnqueueOptions = {}): Promise<OperationHandle<'cancel_run'>> {
     return this.enqueue('cancel_run', { operation_id, reason }, options)
+  }
+
+  /**
+   * Copies all that stands in the provider thread at its turn into an archive, which the result names
+   * (`archive_id`, `items`). Where there is no provider thread, there is no archive either.
+   */
+  archive({
+    reason,
+    ...options
+  }: ArchiveOptions & EnqueueOptions = {}): Promise<OperationHandle<'archive_thread'>> {
+    return this.enqueue('archive_thread', { reason }, options)
   }
 
   /**

@@ -70,6 +70,7 @@ create table thread_archives (
 );
 create index archives_of_a_thread on thread_archives (thread_id, generation);
 create index archives_by_age on thread_archives (archived_at);
+create index archives_of_a_user on thread_archives (user_id, id) where user_id is not null;
 
 create table archived_messages (
   archive_id   bigint not null,
