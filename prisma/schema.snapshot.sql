@@ -555,6 +555,39 @@ begin
   return v_goes_on;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.archive_lacks(p_archive_id bigint, p_thread_id text, p_provider_thread_id text, p_newest text, p_settle_ms bigint)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+  with latest as (
+    select o.turn, o.finished_at, o.result from thread_operations o
+     where o.thread_id = p_thread_id and o.turn is not null order by o.turn desc limit 1000
+  ), recent as (
+    select l.result ->> 'message_id' as message_id, l.result #>> '{run,id}' as run_id,
+           case when l.result #>> '{run,status}' in ('completed', 'incomplete') then l.result ->> 'text' end as answer,
+           row_number() over (order by l.turn desc) as n
+      from latest l
+     where l.finished_at > clock_timestamp() - p_settle_ms * interval '1 millisecond'
+       and l.result ->> 'provider_thread_id' = p_provider_thread_id
+  ), tail as (
+    select m.item_id, m.run_id, m.text from archived_messages m
+     where m.archive_id = p_archive_id order by m.position desc limit 5000
+  )
+  select exists (select from recent)
+     and p_newest is not null and not exists (select from tail t where t.item_id = p_newest)
+      or exists (select from recent r
+                  where r.message_id is not null and not r.message_id in (select t.item_id from tail t))
+      or exists (select from recent r
+                  where r.answer is not null and r.n <= 100
+                    and not exists (select from tail t
+                                     where case when t.run_id is not null then t.run_id = r.run_id
+                                                else t.text <> '' and starts_with(r.answer, t.text) end))
+$function$;
+
 CREATE OR REPLACE FUNCTION public.arrange_line(p_thread_id text)
  RETURNS bigint
  LANGUAGE plpgsql
@@ -1098,7 +1131,7 @@ AS $function$
       from archived_messages m
      where m.archive_id = p_archive_id and m.position > p_position and m.position <= p_position + (select count(*) from seen)
   )
-  select case when coalesce(bool_and(seen.item_id = stored.item_id and seen.item = stored.item), true)
+  select case when coalesce(bool_and(seen.item_id is not distinct from stored.item_id and seen.item is not distinct from stored.item), true)
               then p_position + count(*) end
     from seen_in_order seen left join stored_in_order stored using (n)
 $function$;
@@ -2059,25 +2092,6 @@ CREATE OR REPLACE FUNCTION public.messages_of_batch(p_batch bigint[])
 AS $function$
   select o.id, o.data from unnest(p_batch) with ordinality as b (id, n)
     join thread_operations o on o.id = b.id order by b.n
-$function$;
-
-CREATE OR REPLACE FUNCTION public.missing_from_archive(p_archive_id bigint, p_thread_id text, p_provider_thread_id text, p_settle_ms bigint)
- RETURNS text[]
- LANGUAGE sql
- STABLE
- SET plan_cache_mode TO 'force_generic_plan'
- SET enable_seqscan TO 'off'
- SET jit TO 'off'
-AS $function$
-  with added as (
-    select latest.result ->> 'message_id' as item_id
-      from (select o.finished_at, o.result from thread_operations o
-             where o.thread_id = p_thread_id and o.turn is not null order by o.turn desc limit 1000) as latest
-     where latest.finished_at > clock_timestamp() - p_settle_ms * interval '1 millisecond'
-       and latest.result ->> 'provider_thread_id' = p_provider_thread_id and latest.result ? 'message_id'
-  )
-  select coalesce(array_agg(a.item_id), '{}') from added a
-   where not exists (select from archived_messages m where m.archive_id = p_archive_id and m.item_id = a.item_id)
 $function$;
 
 CREATE OR REPLACE FUNCTION public.move_on_after_cancel()
