@@ -568,7 +568,7 @@ AS $function$
      where o.thread_id = p_thread_id and o.turn is not null order by o.turn desc limit 1000
   ), recent as (
     select l.result ->> 'message_id' as message_id, l.result #>> '{run,id}' as run_id,
-           case when l.result #>> '{run,status}' in ('completed', 'incomplete') then l.result ->> 'text' end as answer,
+           case when l.result #>> '{run,status}' in ('completed', 'incomplete') then nullif(l.result ->> 'text', '') end as answer,
            row_number() over (order by l.turn desc) as n
       from latest l
      where l.finished_at > clock_timestamp() - p_settle_ms * interval '1 millisecond'

@@ -168,7 +168,7 @@ describe.each(['responses', 'assistants'] as const)('archive_thread on "%s"', (n
     ])
   })
 
-  test('fails where the provider knows no such thread, and the line goes on', async ({ pool }) => {
+  test('fails where the provider knows no such thread any more', async ({ pool }) => {
     const line = await startLine(pool, name, { settleMs: 50 })
     const thread = `${name}:gone`
     const { id } = await adopted(line, name, thread, ['one'])
