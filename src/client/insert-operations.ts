@@ -24,7 +24,7 @@ export async function insertOperations(
   // One statement is all or nothing by itself, but a key's conflict only shows after it.
   const half = operations.length > 1 && operations.some((o) => o.idempotencyKey !== undefined)
   if (transaction) {
-    const by = explaining(queryOn(checked(transaction)))
+    const by = queryIn(transaction)
     return half ? allOrNothing(by, 'savepoint', () => insertBy(by)) : insertBy(by)
   }
   if (!half) return insertBy(query)
@@ -36,6 +36,10 @@ export async function insertOperations(
     client.release()
   }
 }
+
+/** Statements in the caller's transaction. Throws `transaction_invalid`. */
+export const queryIn = (transaction: CallerTransaction): Query =>
+  explaining(queryOn(checked(transaction)))
 
 async function insert(database: Database, operations: readonly NewOperation[]): Promise<number[]> {
   const rows = await enqueueRows(database, operations)

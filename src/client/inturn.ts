@@ -1,6 +1,6 @@
 import type pg from 'pg'
 import { createPool } from '../db/pool.ts'
-import { queryOn } from '../db/query.ts'
+import { type Database, queryOn } from '../db/query.ts'
 import { InturnError } from '../errors.ts'
 import type { OperationKind } from '../model/operation.ts'
 import { defaultSchema, schemaNameProblem } from '../model/schema-name.ts'
@@ -10,16 +10,21 @@ import {
   type ArchiveFilter,
   listArchives,
 } from '../store/archive-reading.ts'
+import type { ProviderName } from '../model/thread.ts'
+import { adoptThreads } from '../store/adoption.ts'
 import { findOperation } from '../store/operations.ts'
+import { getThread, type ThreadKeys } from '../store/thread-keys.ts'
+import { listThreadStats, type ThreadFilter, type ThreadStats } from '../store/thread-stats.ts'
 import { operationNotFound } from './errors.ts'
 import { explaining } from './explain-error.ts'
-import { insertOperations } from './insert-operations.ts'
+import { insertOperations, queryIn } from './insert-operations.ts'
 import type { EnqueueOptions, NewOperation } from './new-operation.ts'
 import { type HandleContext, OperationHandle } from './operation-handle.ts'
 import { itemsOf, requireArchive } from './read-archive.ts'
 import { SettleWatch } from './settle-watch.ts'
 import { StreamWatch } from './stream-watch.ts'
 import { ThreadHandle } from './thread-handle.ts'
+import { checkKeys } from './thread-keys.ts'
 
 export type InturnOptions = (
   | {
@@ -38,6 +43,12 @@ export type InturnOptions = (
 ) & {
   /** Schema that holds the tables. Default `public`. */
   schema?: string
+}
+
+/** Keys and labels that all of them get. */
+export type AdoptOptions = ThreadKeys & {
+  /** Who holds them. Default: what the shape of each id tells. */
+  provider?: ProviderName
 }
 
 /**
@@ -132,7 +143,29 @@ export class Inturn implements AsyncDisposable {
   }
 
   /** A thread by its id, whether or not anything has happened on it. */
-  thread(id: string): ThreadHandle {
+  thread(id: string): ThreadHandle
+  /**
+   * The thread with these keys; whoever asks first creates its row, and everybody gets the same, from
+   * SQL too (get_thread). Labels are for a new one: `configure` changes those of one that is there. Throws
+   * `thread_keys_invalid`, RefusedError (`thread_has_a_key`, `thread_keys_have_1_to_255_characters`) and
+   * `row_locked` where somebody's open transaction is writing the same row.
+   *
+   * @example
+   * const thread = await inturn.thread({ user: '42', topic: 'billing', labels: { team: 'red' } })
+   */
+  thread(keys: ThreadKeys, options?: EnqueueOptions): Promise<ThreadHandle>
+  thread(
+    given: string | ThreadKeys,
+    options: EnqueueOptions = {},
+  ): ThreadHandle | Promise<ThreadHandle> {
+    if (typeof given !== 'object' || given === null)
+      return new ThreadHandle(this, this.#context, given)
+    return this.#threadOf(given, options)
+  }
+
+  async #threadOf(keys: ThreadKeys, { transaction }: EnqueueOptions): Promise<ThreadHandle> {
+    checkKeys(keys)
+    const id = await getThread(this.#databaseOf(transaction), keys)
     return new ThreadHandle(this, this.#context, id)
   }
 
@@ -151,6 +184,47 @@ export class Inturn implements AsyncDisposable {
   async *readArchive(id: number): AsyncGenerator<ArchivedMessage, void, undefined> {
     const { database } = this.#context
     yield* itemsOf(database, await requireArchive(database, id))
+  }
+
+  /**
+   * Threads that have a row, with their statistics, a page of them by their ids: by key, by label
+   * (those that have all of these), by state. Throws `thread_keys_invalid`.
+   *
+   * @example
+   * let page = await inturn.threads({ user: '42' })
+   * page = await inturn.threads({ user: '42', after: page.at(-1)?.thread_id })
+   */
+  async threads({ state, limit, after, ...keys }: ThreadFilter = {}): Promise<ThreadStats[]> {
+    checkKeys(keys)
+    return listThreadStats(this.#context.database, { ...keys, state, limit, after })
+  }
+
+  /**
+   * Makes provider threads that are there already threads of ours, each under its own id: by a
+   * create_thread that looks at it and fails where it is not there (`provider_thread_not_found`) or another
+   * thread has it (`provider_thread_in_use`). Gives the operations of those that were not asked for
+   * before. `provider` is needed where the ids do not look like the provider's. Throws RefusedError
+   * (`provider_thread_id_is_one`) and what `thread` throws.
+   *
+   * @example
+   * await inturn.adopt(['thread_abc…', 'conv_123…'], { user: '42' })
+   */
+  async adopt(
+    providerThreadIds: readonly string[],
+    { provider, transaction, ...keys }: AdoptOptions & EnqueueOptions = {},
+  ): Promise<OperationHandle<'create_thread'>[]> {
+    checkKeys(keys)
+    const database = this.#databaseOf(transaction)
+    const adoptions = await adoptThreads(database, provider, providerThreadIds, keys)
+    return adoptions.map(
+      ({ operationId, threadId }) =>
+        new OperationHandle(this.#context, operationId, threadId, 'create_thread'),
+    )
+  }
+
+  #databaseOf(transaction: EnqueueOptions['transaction']): Database {
+    const { database } = this.#context
+    return transaction ? { ...database, query: queryIn(transaction) } : database
   }
 
   /** Ends the connections that the client has opened; who waits for a result or reads a stream is told `client_closed`. */

@@ -6,6 +6,7 @@ import type { ToolOutput } from '../operations/data/submit-tool-outputs.ts'
 import type { ToolDeadline } from '../operations/data/tool-deadline.ts'
 import { type Resumed, resumeThread } from '../store/resume-thread.ts'
 import { saveThreadSettings, type ThreadSettings } from '../store/thread-settings.ts'
+import { readThreadStats, type ThreadStats } from '../store/thread-stats.ts'
 import {
   type OperationRecord,
   readThreadOperations,
@@ -34,7 +35,7 @@ export type ArchiveOptions = {
   reason?: string
 } & JoinOptions
 
-/** One thread and its line. Made by `inturn.thread(id)`, which asks the database nothing. */
+/** One thread and its line. Made by `inturn.thread(id)`, which asks the database nothing, or by its keys. */
 export class ThreadHandle {
   readonly id: string
   readonly #inturn: Pick<Inturn, 'enqueue'>
@@ -84,8 +85,8 @@ export class ThreadHandle {
   }
 
   /**
-   * Says how the thread treats its operations, before the first one or at any time; what is left out
-   * stays as it is. Throws RefusedError, whose code says what may be written.
+   * Says how the thread treats its operations, what it is found by and which policy counts for it, before
+   * the first operation or at any time; what is left out stays as it is. Throws RefusedError, whose code says what may be written.
    *
    * @example
    * await inturn.thread('user:42').configure({ ifBusy: 'interrupt+merge', debounceMs: 800 })
@@ -185,6 +186,14 @@ export class ThreadHandle {
   /** What the thread does now; null for one that has nothing in line and never had anything started. */
   state(): Promise<ThreadState | null> {
     return readThreadState(this.#database, this.id)
+  }
+
+  /**
+   * All there is to know of the thread: state, messages, runs, tokens, its policy and when it expires.
+   * Null for one without a row: nothing of it was ever started, and nobody has asked for it by its keys.
+   */
+  stats(): Promise<ThreadStats | null> {
+    return readThreadStats(this.#database, this.id)
   }
 
   /** The last `limit` operations (default 20), the one at the end of the line first. */

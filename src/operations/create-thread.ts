@@ -4,7 +4,7 @@ import { ProviderError } from '../provider/provider-error.ts'
 import type { Handler, OperationContext } from './context.ts'
 import type { CreateThread } from './data/create-thread.ts'
 import { replaceMetadataOnce } from './metadata-once.ts'
-import { ensureProviderThread } from './provider-thread.ts'
+import { adoptProviderThread, ensureProviderThread } from './provider-thread.ts'
 import { confirmAbsence, isNotFound } from './read-lag.ts'
 import { Refusal } from './refusal.ts'
 
@@ -31,9 +31,9 @@ export const createThread: Handler<CreateThread> = async (context) => {
  */
 async function adopt(id: string, context: OperationContext<CreateThread>): Promise<void> {
   const present = context.operation.provider_thread_id
-  if (present === id) return
-  if (present !== null && (await isKnown(present, context))) throw alreadyHas(context)
-  await context.journal.noteThread({ provider_thread_id: id, last_item_id: null })
+  if (present !== id && present !== null && (await isKnown(present, context)))
+    throw alreadyHas(context)
+  await adoptProviderThread(context, id)
 }
 
 /** A thread that is nobody's yet goes to the provider that is named, and is served there next. */

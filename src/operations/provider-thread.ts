@@ -1,4 +1,6 @@
+import { isProviderThreadId } from '../model/thread.ts'
 import type { OperationContext } from './context.ts'
+import { Refusal } from './refusal.ts'
 import { mayResend } from './unknown-outcome.ts'
 
 /** Id of the provider thread, which is created with the first operation that needs it. */
@@ -8,6 +10,11 @@ export async function ensureProviderThread(
 ): Promise<string> {
   const { operation, provider, journal, call, holdsUnknown } = context
   if (operation.provider_thread_id !== null) return operation.provider_thread_id
+  // It bears the id of a provider thread, which another thread of ours had when this one began.
+  if (operation.generation === 0 && isProviderThreadId(operation.thread_id)) {
+    await adoptProviderThread(context, operation.thread_id)
+    return operation.thread_id
+  }
   let id = journal.progress.provider_thread_id
   if (id === undefined) {
     // One that was lost in an earlier attempt cannot be found; empty, it harms nobody.
@@ -21,6 +28,20 @@ export async function ensureProviderThread(
   }
   await journal.noteThread({ provider_thread_id: id, ...(metadata && { metadata }) })
   return id
+}
+
+/** Makes it the thread's own. Throws a Refusal where another thread of ours has it: their lines would race. */
+export async function adoptProviderThread(
+  { operation, journal }: OperationContext,
+  id: string,
+): Promise<void> {
+  const inUseBy = await journal.adoptThread(id)
+  if (inUseBy === null) return
+  const [thread, other] = [operation.thread_id, inUseBy].map((name) => JSON.stringify(name))
+  throw new Refusal(
+    'provider_thread_in_use',
+    `Thread ${thread} cannot have the provider thread ${id}: it is that of thread ${other}, and two lines on one conversation would race. Write to thread_id ${other}.`,
+  )
 }
 
 /**

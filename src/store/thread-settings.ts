@@ -11,6 +11,16 @@ export type ThreadSettings = {
   debounceMs?: number | null
   /** Longest wait for that, in milliseconds; null: ten times `debounceMs`. */
   debounceMaxMs?: number | null
+  /** Whose thread it is; null: nobody's. Its id stays as it is, so `inturn.thread({ user })` finds it by the old key. */
+  user?: string | null
+  /** Which session's; null: none's. */
+  session?: string | null
+  /** What it is about; null: nothing. */
+  topic?: string | null
+  /** Labels to set; one that is null is taken out, and others stay. */
+  labels?: Record<string, unknown>
+  /** Name of its policy; null: that of its pattern. */
+  policy?: string | null
 }
 
 const columns = {
@@ -18,6 +28,11 @@ const columns = {
   ifBusy: { name: 'if_busy', type: 'text' },
   debounceMs: { name: 'debounce_ms', type: 'integer' },
   debounceMaxMs: { name: 'debounce_max_ms', type: 'integer' },
+  user: { name: 'user_id', type: 'text' },
+  session: { name: 'session_id', type: 'text' },
+  topic: { name: 'topic', type: 'text' },
+  labels: { name: 'labels', type: 'jsonb' },
+  policy: { name: 'policy', type: 'text' },
 } as const
 
 /** Writes the settings of a thread, whether or not anything has happened on it. */
@@ -29,12 +44,22 @@ export async function saveThreadSettings(
   const keys = Object.keys(columns) as Array<keyof ThreadSettings>
   const given = keys.filter((key) => settings[key] !== undefined)
   if (given.length === 0) return
-  const named = given.map((key) => columns[key])
+  const named = given.map((key) => columns[key].name)
+  const values = given.map((key, i) => {
+    const value = `$${i + 2}::${columns[key].type}`
+    return key === 'labels' ? `${schema}.merged_labels('{}', ${value})` : value
+  })
+  const changes = named.map((name, i) =>
+    name === 'labels'
+      ? `labels = ${schema}.merged_labels(threads.labels, $${i + 2}::jsonb)`
+      : `${name} = excluded.${name}`,
+  )
   await query(
-    `insert into ${schema}.threads (id, ${named.map(({ name }) => name)})
-     values ($1::text, ${named.map(({ type }, i) => `$${i + 2}::${type}`)})
-     on conflict (id) do update
-        set ${named.map(({ name }) => `${name} = excluded.${name}`)}, updated_at = clock_timestamp()`,
-    [threadId, ...given.map((key) => settings[key])],
+    `insert into ${schema}.threads (id, ${named}) values ($1::text, ${values})
+     on conflict (id) do update set ${changes}, updated_at = clock_timestamp()`,
+    [
+      threadId,
+      ...given.map((key) => (key === 'labels' ? JSON.stringify(settings.labels) : settings[key])),
+    ],
   )
 }

@@ -6,7 +6,15 @@ import type { ProviderName } from '../model/thread.ts'
 /** A row of the view `thread_states`; prisma/schema.prisma says what each column means. */
 export type ThreadState = {
   thread_id: string
-  state: 'idle' | 'active' | 'requires_action' | 'held' | 'halted' | 'closed'
+  state:
+    | 'idle'
+    | 'active'
+    | 'requires_action'
+    | 'held'
+    | 'halted'
+    | 'expired'
+    | 'closed'
+    | 'deleted'
   /** Number of pending operations. */
   waiting: number
   active_operation_id: number | null

@@ -22,6 +22,7 @@ test('the views have the columns that schema.prisma explains, and Prisma reads t
   const explained = {
     lane_states: Object.values(Prisma.LaneStateScalarFieldEnum),
     thread_states: Object.values(Prisma.ThreadStateScalarFieldEnum),
+    thread_stats: Object.values(Prisma.ThreadStatsScalarFieldEnum),
     dead_letters: Object.values(Prisma.DeadLetterScalarFieldEnum),
     thread_timeline: Object.values(Prisma.ThreadTimelineScalarFieldEnum),
     // The client leaves out intervals, for which it has no type.
@@ -52,6 +53,11 @@ test('the views have the columns that schema.prisma explains, and Prisma reads t
     data: { threadId: 'by Prisma', operation: 'add_message', data: { message: 'Hi' } },
   })
   expect(await prisma.threadState.findMany()).toMatchObject([{ threadId: 'by Prisma' }])
+  await pool.query(`select get_thread('42')`)
+  const page = { where: { threadId: { gt: 'a' } }, orderBy: { threadId: 'asc' }, take: 10 } as const
+  expect(await prisma.threadStats.findMany(page)).toMatchObject([
+    { threadId: 'user:42', state: 'idle', userId: '42', waiting: 0n, messages: 0n },
+  ])
   expect(await prisma.waitingOperation.findMany()).toMatchObject([{ id, position: 1n }])
   expect(await prisma.deadLetter.findMany()).toEqual([])
   expect(await prisma.threadTimeline.findMany()).toMatchObject([{ operationId: id }])

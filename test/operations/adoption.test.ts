@@ -7,6 +7,10 @@ const unknownId = {
   responses: `conv_${'0123456789abcdef'.repeat(3)}`,
   assistants: 'thread_abcdefghijklmnopqrstuvwx',
 }
+const unknownElsewhere = {
+  responses: `conv_${'fedcba9876543210'.repeat(3)}`,
+  assistants: 'thread_zyxwvutsrqponmlkjihgfedc',
+}
 const other = { responses: 'assistants', assistants: 'responses' } as const
 
 describe.each(['responses', 'assistants'] as const)('with "%s"', (name) => {
@@ -73,7 +77,7 @@ describe.each(['responses', 'assistants'] as const)('with "%s"', (name) => {
   }) => {
     const line = await startLine(pool, name)
     const thread = `${name}:wrong id`
-    const wrong = { provider: name, provider_thread_id: unknownId[name] }
+    const wrong = { provider: name, provider_thread_id: unknownElsewhere[name] }
     const notFound = { status: 'failed', error: { code: 'provider_thread_not_found' } }
     expect(await line.do(thread, 'create_thread', wrong)).toMatchObject(notFound)
     expect(await line.do(thread, 'add_message', { message: 'Hi' })).toMatchObject(notFound)
@@ -99,6 +103,57 @@ describe.each(['responses', 'assistants'] as const)('with "%s"', (name) => {
       expect(await line.do(thread, 'create_thread', data)).toMatchObject(refused)
     const { provider_thread_id: present } = result
     expect(await line.thread(thread)).toMatchObject({ provider: name, provider_thread_id: present })
+  })
+
+  test('a provider thread that another thread of ours has is refused, under its own id too', async ({
+    pool,
+  }) => {
+    const line = await startLine(pool, name)
+    const provider_thread_id = await existing(line)
+    const [first, second] = [`${name}:has it`, `${name}:wants it`]
+    const adopt = { provider: name, provider_thread_id }
+    const inUse = {
+      status: 'failed',
+      attempts: 1,
+      error: {
+        code: 'provider_thread_in_use',
+        message: expect.stringContaining(`Write to thread_id "${first}"`),
+      },
+    }
+    expect((await line.do(first, 'create_thread', adopt)).status).toBe('completed')
+    expect((await line.do(first, 'create_thread', adopt)).status).toBe('completed')
+    expect(await line.do(second, 'create_thread', adopt)).toMatchObject(inUse)
+    expect((await line.thread(second)).provider_thread_id).toBeNull()
+    for (const [operation, data] of [
+      ['add_message', { message: 'Hi' }],
+      ['create_thread', adopt],
+      ['create_thread', {}],
+    ] as const)
+      expect(await line.do(provider_thread_id, operation, data)).toMatchObject(inUse)
+    expect(await line.said(first)).toEqual(['user: My name is Ada.'])
+
+    // Once it is free, it is the provider's own id that counts, and no new conversation begins.
+    await pool.query('update threads set provider_thread_id = null where id = $1', [first])
+    const row = await line.do(provider_thread_id, 'add_message', { message: 'Hi' })
+    expect(row).toMatchObject({ status: 'completed', result: { provider_thread_id } })
+  })
+
+  test('of many threads that adopt one provider thread at once, one has it', async ({ pool }) => {
+    const line = await startLine(pool, name)
+    const provider_thread_id = await existing(line)
+    const adopt = { provider: name, provider_thread_id }
+    const rows = await Promise.all(
+      Array.from({ length: 8 }, (_, i) => line.do(`${name}:race ${i}`, 'create_thread', adopt)),
+    )
+    const codes = rows.map(({ status, error }) => (status === 'completed' ? status : error.code))
+    expect(codes.toSorted()).toEqual([
+      'completed',
+      ...Array.from({ length: 7 }, () => 'provider_thread_in_use'),
+    ])
+    const { rowCount } = await pool.query('select from threads where provider_thread_id = $1', [
+      provider_thread_id,
+    ])
+    expect(rowCount).toBe(1)
   })
 
   test('a thread that has none yet may go to another provider', async ({ pool }) => {

@@ -49,6 +49,22 @@ test('the runs of one user are limited in the whole fleet, and nobody else waits
   await expectHealthy(pool)
 })
 
+test('who says nothing asks on behalf of the user whose thread it is', async ({ url, pool }) => {
+  const fleet = await startKeysFleet(url, pool, { latency: { thinkMs: 150 } })
+  await fleet.start('key', { maxRunsPerUser: '1' })
+  const { rows: owned } = await pool.query(
+    `select (get_thread('ann', 'session ' || n)).id from generate_series(1, 4) n`,
+  )
+  const hers = owned.map(({ id }) => id)
+  await ask(pool, null, hers)
+  await ask(pool, 'bob', ['hers by bob'])
+  await pool.query(`insert into threads (id, user_id) values ('bobs own', 'bob')`)
+  await ask(pool, 'ann', ['bobs own'])
+  await fleet.all([...hers, 'hers by bob', 'bobs own'], isCompleted, 'all are served')
+  expect(await mostAtOnce(pool, fleet, [...hers, 'bobs own'])).toBe(1)
+  await expectHealthy(pool)
+})
+
 test('the place of a user is kept for a run that its dispatcher has left behind', async ({
   url,
   pool,

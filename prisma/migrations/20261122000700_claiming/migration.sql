@@ -9,7 +9,9 @@ create function started_place() returns bigint language sql immutable parallel s
 create function create_missing_threads(p_ids bigint[], p_default_provider text) returns void language sql as $$
   insert into threads (id, provider, provider_thread_id)
   select distinct on (o.thread_id) o.thread_id, coalesce(nullif(o.provider, ''), p_default_provider),
-         case when provider_of(o.thread_id, '', '{}', null) <> '' then o.thread_id end
+         -- Two lines on one conversation would race: what another thread has adopted stays its own.
+         case when provider_of(o.thread_id, '', '{}', null) <> ''
+               and not exists (select from threads a where a.provider_thread_id = o.thread_id) then o.thread_id end
     from thread_operations o
    where o.id = any (p_ids) and not exists (select from threads t where t.id = o.thread_id and t.provider is not null)
    order by o.thread_id, o.place
@@ -46,7 +48,7 @@ begin
        and o.id = (select f.id from thread_operations f
                     where f.thread_id = o.thread_id and f.place is not null order by f.place limit 1)
        and (t.on_failure = 'continue' or may_start(o.id))
-    returning o.id, o.thread_id, o.operation, o.data, o.retry, o.user_id, o.merges, cancellation_of(o.id) as cancellation, o.turn, o.attempts, o.failures, o.provider, o.intent, o.progress,
+    returning o.id, o.thread_id, o.operation, o.data, o.retry, coalesce(o.user_id, t.user_id) as user_id, o.merges, cancellation_of(o.id) as cancellation, o.turn, o.attempts, o.failures, o.provider, o.intent, o.progress,
               t.provider_thread_id, t.last_item_id, t.last_message_at, t.generation,
               o.operation <> 'delete_thread' and (t.deleted_at is not null or o.id < t.ended_before) as is_ended, clock_timestamp() as claimed_at,
               extract(epoch from clock_timestamp() - (o.intent ->> 'at')::timestamptz) * 1000 as intent_age_ms

@@ -1,4 +1,5 @@
--- Users: how many runs go on at once on behalf of one user_id, whatever the thread, key and model.
+-- Users: how many runs go on at once on behalf of one user_id, that of the operation or else that of its
+-- thread, whatever the key and model.
 
 -- Takes a place for the run that this claim is about to start on behalf of a user. False: the user has
 -- p_max_runs going on, or somebody asks for him at this moment and does not come to an end. As in a
@@ -18,7 +19,7 @@ begin
     return false;
   end if;
   insert into user_runs (operation_id, user_id)
-  select o.id, o.user_id from thread_operations o
+  select o.id, p_user_id from thread_operations o
    where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts
       on conflict (operation_id) do nothing;
   return true;

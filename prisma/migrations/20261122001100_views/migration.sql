@@ -1,38 +1,16 @@
 -- Views for people: what a thread does, who waits and why, and the story of a thread.
 
+-- Also of threads that have no row yet, because nothing of them was ever started.
 create view thread_states as
-select thread.thread_id,
-       case when t.closed_at is not null then 'closed'
-            when active.status = 'requires_action' then 'requires_action'
-            when line.is_held then 'held'
-            when failure.on_failure = 'halt' then 'halted'
-            when active.id is not null or line.waiting > 0 then 'active'
-            else 'idle' end as state,
-       line.waiting,
-       active.id as active_operation_id,
-       active.operation as active_operation,
-       active.started_at as active_since,
-       last_run.progress ->> 'run_id' as last_run_id,
-       coalesce(last_run.result -> 'run' ->> 'status', last_run.status) as last_run_status,
-       last_run.finished_at as last_run_finished_at,
-       coalesce(t.provider, nullif(provider_of(thread.thread_id, '', '{}', null), '')) as provider,
-       t.provider_thread_id,
-       t.metadata,
-       t.created_at
-  from (select id as thread_id from threads
-        union
-        select thread_id from thread_operations where place is not null) as thread
-  left join threads t on t.id = thread.thread_id
-  left join thread_operations active
-    on active.thread_id = thread.thread_id and active.status in ('processing', 'requires_action')
- cross join lateral (
-   select count(*) as waiting, bool_or(o.ready_at = never()) as is_held from thread_operations o
-    where o.thread_id = thread.thread_id and o.place is not null and o.status = 'pending') as line
-  left join lateral unresumed_failure(t.id) as failure on true
-  left join lateral (
-   select o.progress, o.result, o.status, o.finished_at from thread_operations o
-    where o.thread_id = thread.thread_id and o.turn is not null and o.progress ? 'run_id'
-    order by o.turn desc limit 1) as last_run on true;
+select s.thread_id, s.state, s.waiting, s.active_operation_id, s.active_operation, s.active_since, s.last_run_id, s.last_run_status,
+       s.last_run_finished_at, s.provider, s.provider_thread_id, s.metadata, s.created_at
+  from thread_stats s
+union all
+select o.thread_id, 'active', count(*), null, null, null, null, null, null,
+       nullif(provider_of(o.thread_id, '', '{}', null), ''), null, null, null
+  from thread_operations o
+ where o.place is not null and not exists (select from threads t where t.id = o.thread_id)
+ group by o.thread_id;
 
 -- position 1 is served next. The wait falls into two parts: for the own thread, then for a dispatcher.
 create view waiting_operations as

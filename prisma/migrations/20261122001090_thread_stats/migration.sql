@@ -1,0 +1,66 @@
+-- Statistics: one row per thread that has a row, made of index probes only, so that one costs little and a
+-- page of them is as much as its rows: `where thread_id > … order by thread_id limit 100`. Nothing here is
+-- stored. What is not bounded by itself is: the last run is looked for among the last 100 operations.
+
+create view thread_stats as
+select t.id as thread_id,
+       case when t.deleted_at is not null then 'deleted'
+            when t.closed_at is not null then 'closed'
+            when active.status = 'requires_action' then 'requires_action'
+            when head.status = 'pending' and head.ready_at = never() then 'held'
+            when failure.on_failure = 'halt' then 'halted'
+            when head.id is not null then 'active'
+            when t.provider_thread_id is null and current.ended_by = 'expired' then 'expired'
+            else 'idle' end as state,
+       t.user_id, t.session_id, t.topic, t.labels, t.metadata,
+       coalesce(t.provider, nullif(provider_of(t.id, '', '{}', null), '')) as provider,
+       t.provider_thread_id, t.generation, t.generation_since, current.copied_from,
+       policy.name as policy,
+       this_generation.messages, this_generation.tokens,
+       so_far.messages as messages_total, so_far.runs, so_far.input_tokens, so_far.output_tokens,
+       -- Whoever is served has a place, too. No condition on the status, so that the index alone tells.
+       line.places - case when active.id is null then 0 else 1 end as waiting,
+       active.id as active_operation_id, active.operation as active_operation, active.started_at as active_since,
+       case when not coalesce(head.progress -> 'failed_run_ids', '[]') ? (head.progress ->> 'run_id')
+            then head.progress ->> 'run_id' end as active_run_id,
+       last_run.progress ->> 'run_id' as last_run_id,
+       coalesce(last_run.result -> 'run' ->> 'status', last_run.status) as last_run_status,
+       last_run.finished_at as last_run_finished_at,
+       t.last_active_at,
+       expiry.at as expires_at, expiry.because as expires_because,
+       policy.max_messages as rotates_at_messages, policy.max_tokens as rotates_at_tokens,
+       case when t.provider_thread_id is not null then t.generation_since + policy.max_age end as rotates_after,
+       case when t.provider = 'assistants' and this_generation.messages >= 80000
+            then format('%s of the 100000 messages that the provider takes: rotate_thread begins anew', this_generation.messages) end as warning,
+       archive.count as archives, archive.last_id as last_archive_id, archive.last_at as last_archived_at,
+       t.created_at
+  from threads t
+  left join thread_generations current on current.thread_id = t.id and current.generation = t.generation
+  left join thread_operations active
+    on active.thread_id = t.id and active.status in ('processing', 'requires_action')
+  left join lateral (
+   select o.id, o.status, o.ready_at, o.progress from thread_operations o
+    where o.thread_id = t.id and o.place is not null order by o.place limit 1) as head on true
+ cross join lateral (
+   select count(*) as places from thread_operations o where o.thread_id = t.id and o.place is not null) as line
+  left join lateral unresumed_failure(t.id) as failure on true
+  left join lateral (
+   select latest.* from (
+     select o.turn, o.progress, o.result, o.status, o.finished_at from thread_operations o
+      where o.thread_id = t.id and o.turn is not null order by o.turn desc limit 100) as latest
+    where latest.progress ? 'run_id' order by latest.turn desc limit 1) as last_run on true
+ cross join lateral thread_totals(t.id, 9223372036854775807) as so_far
+ cross join lateral (
+   select case when t.provider_thread_id is null then 0
+               else so_far.messages - current.messages_before + current.carried_over end as messages,
+          case when t.provider_thread_id is null then 0
+               else so_far.input_tokens + so_far.output_tokens - current.tokens_before end as tokens) as this_generation
+  left join lateral policy_of(t.policy, t.user_id, t.session_id, t.topic) as policy on true
+  left join lateral (
+   select ttl.at, ttl.because
+     from (values (t.last_active_at + policy.idle_ttl, 'idle'), (t.generation_since + policy.absolute_ttl, 'absolute')) as ttl (at, because)
+    where ttl.at is not null and t.provider_thread_id is not null and t.closed_at is null
+    order by ttl.at limit 1) as expiry on true
+ cross join lateral (
+   select count(*) as count, max(a.id) as last_id, max(a.archived_at) as last_at
+     from thread_archives a where a.thread_id = t.id) as archive;
