@@ -94,20 +94,24 @@ export async function listThreadStats(
       .filter(([, value]) => value !== undefined)
       .map(([condition, value]) => `${condition}$${values.push(value)}`)
       .join(' and ') || 'true'
-  const which = conditions([
-    ['id > ', after],
-    ['user_id = ', user],
-    ['session_id = ', session],
-    ['topic = ', topic],
-    ['labels @> ', labels && JSON.stringify(labels)],
-  ])
-  // The threads first, by their indexes and in order: the rest is looked up for those of the page alone.
-  const rows = await query(
-    `select s.* from (select id from ${schema}.threads where ${which} order by id) as page
-       join ${schema}.thread_stats s on s.thread_id = page.id
-      where ${conditions([['s.state = ', state]])} order by page.id limit $${values.push(limit)}`,
-    values,
-  )
+  const which = (id: string) =>
+    conditions([
+      [`${id} > `, after],
+      ['user_id = ', user],
+      ['session_id = ', session],
+      ['topic = ', topic],
+      ['labels @> ', labels && JSON.stringify(labels)],
+      ['state = ', state],
+    ])
+  const stats = `select * from ${schema}.thread_stats`
+  // The page first, so that all the rest is looked up for its threads alone; a state is part of the rest.
+  const text =
+    state === undefined
+      ? `${stats} where thread_id = any (array(
+           select id from ${schema}.threads where ${which('id')} order by id limit $${values.push(limit)}))
+         order by thread_id`
+      : `${stats} where ${which('thread_id')} order by thread_id limit $${values.push(limit)}`
+  const rows = await query(text, values)
   return rows.map(readable)
 }
 

@@ -46,10 +46,10 @@ create table threads (
   constraint deleted_thread_is_closed check (deleted_at is null or closed_at is not null)
 ) with (fillfactor = 80);
 
--- Whose threads are they, and which carry a label: `where labels @> '{"team": "red"}'`.
-create index threads_of_a_user on threads (user_id, topic) where user_id is not null;
-create index threads_of_a_session on threads (session_id) where session_id is not null;
-create index threads_of_a_topic on threads (topic) where topic is not null;
+-- Whose threads are they, page by page, and which carry a label: `where labels @> '{"team": "red"}'`.
+create index threads_of_a_user on threads (user_id, id) where user_id is not null;
+create index threads_of_a_session on threads (session_id, id) where session_id is not null;
+create index threads_of_a_topic on threads (topic, id) where topic is not null;
 create index threads_by_labels on threads using gin (labels jsonb_path_ops);
 create index threads_by_metadata on threads using gin (metadata jsonb_path_ops);
 create index threads_by_provider_thread on threads (provider_thread_id) where provider_thread_id is not null;

@@ -1,6 +1,7 @@
 -- Statistics: one row per thread that has a row, made of index probes only, so that one costs little and a
 -- page of them is as much as its rows: `where thread_id > … order by thread_id limit 100`. Nothing here is
 -- stored. What is not bounded by itself is: the last run is looked for among the last 100 operations.
+-- Each `limit 1` also keeps the planner from joining whole tables instead of asking for one thread.
 
 create view thread_stats as
 select t.id as thread_id,
@@ -35,15 +36,19 @@ select t.id as thread_id,
        archive.count as archives, archive.last_id as last_archive_id, archive.last_at as last_archived_at,
        t.created_at
   from threads t
-  left join thread_generations current on current.thread_id = t.id and current.generation = t.generation
-  left join thread_operations active
-    on active.thread_id = t.id and active.status in ('processing', 'requires_action')
+  left join lateral (
+   select g.ended_by, g.copied_from, g.messages_before, g.tokens_before, g.carried_over from thread_generations g
+    where g.thread_id = t.id and g.generation = t.generation limit 1) as current on true
+  left join lateral (
+   select o.id, o.operation, o.status, o.started_at from thread_operations o
+    where o.thread_id = t.id and o.status in ('processing', 'requires_action') limit 1) as active on true
   left join lateral (
    select o.id, o.status, o.ready_at, o.progress from thread_operations o
     where o.thread_id = t.id and o.place is not null order by o.place limit 1) as head on true
  cross join lateral (
    select count(*) as places from thread_operations o where o.thread_id = t.id and o.place is not null) as line
-  left join lateral unresumed_failure(t.id) as failure on true
+  left join lateral (
+   select f.on_failure from unresumed_failure(t.id) as f where t.on_failure = 'halt' limit 1) as failure on true
   left join lateral (
    select latest.* from (
      select o.turn, o.progress, o.result, o.status, o.finished_at from thread_operations o
