@@ -267,13 +267,6 @@ create table thread_policies (
   operation_retention interval,
   created_at timestamp(6) with time zone default clock_timestamp() not null,
   updated_at timestamp(6) with time zone default clock_timestamp() not null,
-  constraint policy_carries_over_less_than_it_rotates_at CHECK ((carry_over < max_messages)),
-  constraint policy_carry_over_is_0_to_100 CHECK (((carry_over >= 0) AND (carry_over <= 100))),
-  constraint policy_limits_are_at_least_1 CHECK (((max_messages >= 1) AND (max_tokens >= 1))),
-  constraint policy_name_has_1_to_255_characters CHECK (((length(name) >= 1) AND (length(name) <= 255))),
-  constraint policy_on_expiry_is_known CHECK ((on_expiry = ANY (ARRAY['archive_and_delete'::text, 'archive'::text, 'delete'::text]))),
-  constraint policy_pattern_is_known CHECK ((pattern = ANY (ARRAY['user'::text, 'session'::text, 'topic'::text, 'user+session'::text, 'user+topic'::text, 'session+topic'::text, 'user+session+topic'::text, 'none'::text, 'any'::text]))),
-  constraint policy_times_are_positive CHECK (((absolute_ttl > '00:00:00'::interval) AND (idle_ttl > '00:00:00'::interval) AND (max_age > '00:00:00'::interval) AND (archive_retention > '00:00:00'::interval) AND (operation_retention > '00:00:00'::interval))),
   constraint thread_policies_pattern_key UNIQUE (pattern),
   constraint thread_policies_pkey PRIMARY KEY (name)
 );
@@ -864,6 +857,63 @@ AS $function$
     from (select coalesce(': ' || (p_cancellation ->> 'reason'), '.') as reason) as said
    where p_cancellation is not null
 $function$;
+
+CREATE OR REPLACE FUNCTION public.check_policy()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_shortest interval := least(new.absolute_ttl, new.idle_ttl, new.max_age, new.archive_retention, new.operation_retention);
+  v_longest interval := greatest(new.absolute_ttl, new.idle_ttl, new.max_age, new.archive_retention, new.operation_retention);
+begin
+  if length(new.name) not between 1 and 255 then
+    raise check_violation using
+      constraint = 'policy_name_has_1_to_255_characters',
+      message = format('the name of a policy must have 1 to 255 characters, not %s', length(new.name)),
+      hint = 'Write a name of yours, such as ''users''.';
+  end if;
+  if new.pattern not in ('user', 'session', 'topic', 'user+session', 'user+topic', 'session+topic', 'user+session+topic', 'none', 'any') then
+    raise check_violation using
+      constraint = 'policy_pattern_is_known',
+      message = format('%L is no pattern', left(new.pattern, 60)),
+      hint = 'Write the keys that its threads have, of user, session and topic in this order and joined by +, such as ''user+topic''; ''none'' for threads without any, ''any'' for all that have no other policy, or null where threads name it.';
+  end if;
+  if new.on_expiry not in ('archive_and_delete', 'archive', 'delete') then
+    raise check_violation using
+      constraint = 'policy_on_expiry_is_known',
+      message = format('on_expiry must say what becomes of what has expired, not %L', left(new.on_expiry, 60)),
+      hint = 'Write archive_and_delete, archive or delete.';
+  end if;
+  if v_shortest <= interval '0' or v_longest > interval '1000 years' then
+    raise check_violation using
+      constraint = 'policy_times_are_positive',
+      message = format('a time of a policy must be more than nothing and at most 1000 years, not %s',
+                       case when v_shortest <= interval '0' then v_shortest else v_longest end),
+      hint = 'Write for example ''30 days'', or null for ever.';
+  end if;
+  if least(new.max_messages, new.max_tokens) < 1 then
+    raise check_violation using
+      constraint = 'policy_limits_are_at_least_1',
+      message = format('max_messages and max_tokens must be 1 or more, not %s', least(new.max_messages, new.max_tokens)),
+      hint = 'Write how many a provider thread may hold before it is rotated, or null for any number.';
+  end if;
+  if new.carry_over not between 0 and 100 then
+    raise check_violation using
+      constraint = 'policy_carry_over_is_0_to_100',
+      message = format('carry_over must be 0 to 100, not %s', new.carry_over),
+      hint = 'Write how many of the last messages the next provider thread begins with.';
+  end if;
+  if new.carry_over >= new.max_messages then
+    raise check_violation using
+      constraint = 'policy_carries_over_less_than_it_rotates_at',
+      message = format('a provider thread that begins with %s messages is rotated at %s at once', new.carry_over, new.max_messages),
+      hint = 'Write a smaller carry_over, or a larger max_messages.';
+  end if;
+  if tg_op = 'UPDATE' then
+    new.updated_at := clock_timestamp();
+  end if;
+  return new;
+end $function$;
 
 CREATE OR REPLACE FUNCTION public.check_retry_policy(p_retry jsonb)
  RETURNS boolean
@@ -2426,24 +2476,6 @@ begin
   return old;
 end $function$;
 
-CREATE OR REPLACE FUNCTION public.refuse_delete_of_used_policy()
- RETURNS trigger
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'public', 'pg_temp'
-AS $function$
-declare
-  v_thread text := (select t.id from threads t where t.policy = old.name limit 1);
-begin
-  if v_thread is not null then
-    raise check_violation using
-      constraint = 'policy_is_not_in_use',
-      message = format('policy %L is that of thread %L', old.name, v_thread),
-      hint = format('Give its threads another one first: UPDATE threads SET policy = NULL WHERE policy = %L;', old.name);
-  end if;
-  return old;
-end $function$;
-
 CREATE OR REPLACE FUNCTION public.refuse_late(p_first thread_operations)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -2473,6 +2505,24 @@ begin
     constraint = 'nobody_holds_the_row',
     message = format('%s is held by somebody''s open transaction, and nothing was changed', p_what),
     hint = 'Try again. If it stays so, look for the oldest xact_start in pg_stat_activity.';
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.refuse_loss_of_used_policy()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+AS $function$
+declare
+  v_thread text := (select t.id from threads t where t.policy = old.name limit 1);
+begin
+  if v_thread is not null then
+    raise check_violation using
+      constraint = 'policy_is_not_in_use',
+      message = format('policy %L is that of thread %L', old.name, v_thread),
+      hint = format('Give its threads another one first: UPDATE threads SET policy = NULL WHERE policy = %L;', old.name);
+  end if;
+  return coalesce(new, old);
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.refuse_rewriting_history()
@@ -3119,15 +3169,6 @@ begin
       where o.thread_id = p_thread_id and o.place > started_place() and o.place < p_place order by o.place limit 1)), ''), 'idle');
 end $function$;
 
-CREATE OR REPLACE FUNCTION public.stamp_policy()
- RETURNS trigger
- LANGUAGE plpgsql
-AS $function$
-begin
-  new.updated_at := clock_timestamp();
-  return new;
-end $function$;
-
 CREATE OR REPLACE FUNCTION public.start_operations(p_dispatcher text, p_ids bigint[], p_default_provider text)
  RETURNS text[]
  LANGUAGE plpgsql
@@ -3571,9 +3612,11 @@ CREATE TRIGGER remember_last_turn AFTER DELETE ON public.thread_operations REFER
 
 CREATE TRIGGER z_move_on_after_cancel AFTER UPDATE ON public.thread_operations REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT WHEN ((current_setting('inturn.line'::text, true) IS DISTINCT FROM 'on'::text)) EXECUTE FUNCTION move_on_after_cancel();
 
-CREATE TRIGGER refuse_delete_of_used_policy BEFORE DELETE ON public.thread_policies FOR EACH ROW EXECUTE FUNCTION refuse_delete_of_used_policy();
+CREATE TRIGGER check_policy BEFORE INSERT OR UPDATE ON public.thread_policies FOR EACH ROW EXECUTE FUNCTION check_policy();
 
-CREATE TRIGGER stamp_policy BEFORE UPDATE ON public.thread_policies FOR EACH ROW EXECUTE FUNCTION stamp_policy();
+CREATE TRIGGER refuse_delete_of_used_policy BEFORE DELETE ON public.thread_policies FOR EACH ROW EXECUTE FUNCTION refuse_loss_of_used_policy();
+
+CREATE TRIGGER refuse_rename_of_used_policy BEFORE UPDATE OF name ON public.thread_policies FOR EACH ROW WHEN ((old.name <> new.name)) EXECUTE FUNCTION refuse_loss_of_used_policy();
 
 CREATE TRIGGER check_thread_policy BEFORE INSERT OR UPDATE OF policy ON public.threads FOR EACH ROW WHEN ((new.policy IS NOT NULL)) EXECUTE FUNCTION check_thread_policy();
 

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
 import { archivesCommand } from './archives.ts'
+import { adoptCommand } from './adopt.ts'
 import { assistantsCommand } from './assistants.ts'
 import { cancelCommand } from './cancel.ts'
 import { demoCommand } from './demo.ts'
@@ -13,11 +14,13 @@ import { exportCommand } from './export.ts'
 import { exitCodeOf, report } from './failure.ts'
 import { lanesCommand } from './lanes.ts'
 import { migrateCommand } from './migrate.ts'
+import { policiesCommand } from './policies.ts'
 import { resumeCommand } from './resume.ts'
 import { retryCommand } from './retry.ts'
 import { settingOption } from './setting-option.ts'
 import { statusCommand } from './status.ts'
 import { streamCommand } from './stream.ts'
+import { threadCommand, threadsCommand } from './threads.ts'
 import { submitCommand, toolCallsCommand } from './tool-calls.ts'
 
 /** At the same distance from src/cli as from dist/cli. */
@@ -70,6 +73,10 @@ function createProgram(): Command {
   doctorCommand(program)
   lanesCommand(program)
   assistantsCommand(program)
+  threadCommand(program)
+  threadsCommand(program)
+  policiesCommand(program)
+  adoptCommand(program)
   return program
 }
 

@@ -1,6 +1,7 @@
 -- The life of a thread: its policies, its provider threads, what was archived of them, and what was
 -- counted, erased and pruned.
 
+-- What its rows may say, check_policy tells, with a hint.
 create table thread_policies (
   name                 text primary key,
   pattern              text unique,
@@ -17,17 +18,7 @@ create table thread_policies (
   archive_retention    interval,
   operation_retention  interval,
   created_at           timestamptz(6) not null default clock_timestamp(),
-  updated_at           timestamptz(6) not null default clock_timestamp(),
-  constraint policy_name_has_1_to_255_characters check (length(name) between 1 and 255),
-  constraint policy_pattern_is_known check (pattern in
-    ('user', 'session', 'topic', 'user+session', 'user+topic', 'session+topic', 'user+session+topic', 'none', 'any')),
-  constraint policy_on_expiry_is_known check (on_expiry in ('archive_and_delete', 'archive', 'delete')),
-  constraint policy_times_are_positive check (
-    absolute_ttl > interval '0' and idle_ttl > interval '0' and max_age > interval '0'
-    and archive_retention > interval '0' and operation_retention > interval '0'),
-  constraint policy_limits_are_at_least_1 check (max_messages >= 1 and max_tokens >= 1),
-  constraint policy_carry_over_is_0_to_100 check (carry_over between 0 and 100),
-  constraint policy_carries_over_less_than_it_rotates_at check (carry_over < max_messages)
+  updated_at           timestamptz(6) not null default clock_timestamp()
 );
 
 create table thread_generations (

@@ -33,7 +33,8 @@ end $$;
 create trigger check_thread_policy before insert or update of policy on threads
   for each row when (new.policy is not null) execute function check_thread_policy();
 
-create function refuse_delete_of_used_policy() returns trigger language plpgsql security definer set search_path from current as $$
+-- Threads that name a policy would be left without one.
+create function refuse_loss_of_used_policy() returns trigger language plpgsql security definer set search_path from current as $$
 declare
   v_thread text := (select t.id from threads t where t.policy = old.name limit 1);
 begin
@@ -43,20 +44,71 @@ begin
       message = format('policy %L is that of thread %L', old.name, v_thread),
       hint = format('Give its threads another one first: UPDATE threads SET policy = NULL WHERE policy = %L;', old.name);
   end if;
-  return old;
+  return coalesce(new, old);
 end $$;
 
 create trigger refuse_delete_of_used_policy before delete on thread_policies
-  for each row execute function refuse_delete_of_used_policy();
+  for each row execute function refuse_loss_of_used_policy();
+create trigger refuse_rename_of_used_policy before update of name on thread_policies
+  for each row when (old.name <> new.name) execute function refuse_loss_of_used_policy();
 
-create function stamp_policy() returns trigger language plpgsql as $$
+-- Says what is wrong with a policy, for whoever writes its row by hand.
+create function check_policy() returns trigger language plpgsql as $$
+declare
+  v_shortest interval := least(new.absolute_ttl, new.idle_ttl, new.max_age, new.archive_retention, new.operation_retention);
+  v_longest interval := greatest(new.absolute_ttl, new.idle_ttl, new.max_age, new.archive_retention, new.operation_retention);
 begin
-  new.updated_at := clock_timestamp();
+  if length(new.name) not between 1 and 255 then
+    raise check_violation using
+      constraint = 'policy_name_has_1_to_255_characters',
+      message = format('the name of a policy must have 1 to 255 characters, not %s', length(new.name)),
+      hint = 'Write a name of yours, such as ''users''.';
+  end if;
+  if new.pattern not in ('user', 'session', 'topic', 'user+session', 'user+topic', 'session+topic', 'user+session+topic', 'none', 'any') then
+    raise check_violation using
+      constraint = 'policy_pattern_is_known',
+      message = format('%L is no pattern', left(new.pattern, 60)),
+      hint = 'Write the keys that its threads have, of user, session and topic in this order and joined by +, such as ''user+topic''; ''none'' for threads without any, ''any'' for all that have no other policy, or null where threads name it.';
+  end if;
+  if new.on_expiry not in ('archive_and_delete', 'archive', 'delete') then
+    raise check_violation using
+      constraint = 'policy_on_expiry_is_known',
+      message = format('on_expiry must say what becomes of what has expired, not %L', left(new.on_expiry, 60)),
+      hint = 'Write archive_and_delete, archive or delete.';
+  end if;
+  if v_shortest <= interval '0' or v_longest > interval '1000 years' then
+    raise check_violation using
+      constraint = 'policy_times_are_positive',
+      message = format('a time of a policy must be more than nothing and at most 1000 years, not %s',
+                       case when v_shortest <= interval '0' then v_shortest else v_longest end),
+      hint = 'Write for example ''30 days'', or null for ever.';
+  end if;
+  if least(new.max_messages, new.max_tokens) < 1 then
+    raise check_violation using
+      constraint = 'policy_limits_are_at_least_1',
+      message = format('max_messages and max_tokens must be 1 or more, not %s', least(new.max_messages, new.max_tokens)),
+      hint = 'Write how many a provider thread may hold before it is rotated, or null for any number.';
+  end if;
+  if new.carry_over not between 0 and 100 then
+    raise check_violation using
+      constraint = 'policy_carry_over_is_0_to_100',
+      message = format('carry_over must be 0 to 100, not %s', new.carry_over),
+      hint = 'Write how many of the last messages the next provider thread begins with.';
+  end if;
+  if new.carry_over >= new.max_messages then
+    raise check_violation using
+      constraint = 'policy_carries_over_less_than_it_rotates_at',
+      message = format('a provider thread that begins with %s messages is rotated at %s at once', new.carry_over, new.max_messages),
+      hint = 'Write a smaller carry_over, or a larger max_messages.';
+  end if;
+  if tg_op = 'UPDATE' then
+    new.updated_at := clock_timestamp();
+  end if;
   return new;
 end $$;
 
-create trigger stamp_policy before update on thread_policies
-  for each row execute function stamp_policy();
+create trigger check_policy before insert or update on thread_policies
+  for each row execute function check_policy();
 
 -- What the sweeps walk: the threads that have a provider thread, by the policy that counts for them and
 -- by how long ago they were active or began. last_active_at is written once a minute, so that a busy thread
