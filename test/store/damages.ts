@@ -6,6 +6,16 @@ const lastEvent = (n: number) =>
 export const nth = (thread: string, n: number) =>
   `id = (select id from thread_operations where thread_id = '${thread}' order by id offset ${n - 1} limit 1)`
 
+const generation = (number: number, providerThreadId: string, thread = 'served') =>
+  `insert into thread_generations (thread_id, generation, provider, provider_thread_id)
+   values ('${thread}', ${number}, 'responses', '${providerThreadId}');`
+/** An archive of two messages that says it has so many. */
+const archive = (items: number) => `
+  insert into thread_archives (id, thread_id, generation, operation_id, provider, provider_thread_id, reason, messages, items, runs, verified_at)
+  select 1, 'served', 1, id, 'responses', 'conv_1', 'requested', ${items}, ${items}, 0, now() from thread_operations where ${turn(1)};
+  insert into archived_messages (archive_id, position, item_id, type, role, item)
+  select 1, n, 'msg_' || n, 'message', 'user', '{}' from generate_series(1, 2) n;`
+
 /** What breaks each invariant; several ways where there are several things to see. */
 export const damages: Array<[invariant: string, ...statements: string[]]> = [
   [
@@ -129,5 +139,49 @@ export const damages: Array<[invariant: string, ...statements: string[]]> = [
     'waiters_have_somebody_to_wait_for',
     `insert into operation_waiters (operation_id, waiter) select id, 'somebody' from thread_operations where ${turn(1)}`,
     `insert into operation_waiters (operation_id, waiter) values (999, 'somebody')`,
+  ],
+  [
+    'provider_threads_have_a_generation',
+    `update threads set provider_thread_id = 'conv_1', generation = 1 where id = 'served'`,
+    `${generation(1, 'conv_2')} update threads set provider_thread_id = 'conv_1', generation = 1 where id = 'served'`,
+  ],
+  [
+    'only_the_current_generation_is_open',
+    `${generation(1, 'conv_1')} update threads set generation = 1 where id = 'served'`,
+    `${generation(1, 'conv_1')} ${generation(2, 'conv_2')}
+     update threads set generation = 2, provider_thread_id = 'conv_2' where id = 'served'`,
+    generation(1, 'conv_1', 'nobody'),
+  ],
+  [
+    'generation_is_the_highest',
+    `${generation(3, 'conv_3')} update thread_generations set ended_at = now(), ended_by = 'rotated'`,
+  ],
+  [
+    'one_thread_per_provider_thread',
+    ['served', 'retried']
+      .map(
+        (thread) => `${generation(1, 'conv_1', thread)}
+          update threads set provider_thread_id = 'conv_1', generation = 1 where id = '${thread}';`,
+      )
+      .join(''),
+  ],
+  [
+    'archives_are_complete',
+    archive(3),
+    `${archive(2)} update archived_messages set position = 3 where position = 2`,
+  ],
+  [
+    'archives_of_generations_exist',
+    `${generation(1, 'conv_1')}
+     update thread_generations set ended_at = now(), ended_by = 'rotated', archive_id = 7; update threads set generation = 1 where id = 'served'`,
+  ],
+  [
+    'deletions_are_proved',
+    `${generation(1, 'conv_1')}
+     update thread_generations set ended_at = now(), ended_by = 'deleted'; update threads set generation = 1 where id = 'served'`,
+  ],
+  [
+    'sweeps_wait_for_their_own_operation',
+    `update threads set lifecycle_operation_id = (select id from thread_operations where ${nth('waiting', 1)}) where id = 'served'`,
   ],
 ]

@@ -29,6 +29,12 @@ describe('a repair', () => {
   const repairs: Array<[invariant: string, done: string | RegExp, ...touched: string[]]> = [
     ['first_is_marked', 'marked 1 head', nth('waiting', 1)],
     ['only_the_first_is_marked', 'took 1 mark off', nth('waiting', 2)],
+    [
+      'provider_threads_have_a_generation',
+      'wrote 1 into the inventory, with nothing said or used before',
+    ],
+    ['only_the_current_generation_is_open', 'ended 1 in the inventory'],
+    ['sweeps_wait_for_their_own_operation', 'let go of 1'],
     [invariantOfClaims, /^gave back 1 claim: \d+$/, turn(5)],
     ['outcomes_are_settled', 'recorded 1 outcome', turn(5), nth('served', 6)],
     ['waiters_have_somebody_to_wait_for', 'removed 1 waiter'],

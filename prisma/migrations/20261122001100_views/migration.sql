@@ -1,16 +1,4 @@
--- Views for people: what a thread does, who waits and why, and the story of a thread.
-
--- Also of threads that have no row yet, because nothing of them was ever started.
-create view thread_states as
-select s.thread_id, s.state, s.waiting, s.active_operation_id, s.active_operation, s.active_since, s.last_run_id, s.last_run_status,
-       s.last_run_finished_at, s.provider, s.provider_thread_id, s.metadata, s.created_at
-  from thread_stats s
-union all
-select o.thread_id, 'active', count(*), null, null, null, null, null, null,
-       nullif(provider_of(o.thread_id, '', '{}', null), ''), null, null, null
-  from thread_operations o
- where o.place is not null and not exists (select from threads t where t.id = o.thread_id)
- group by o.thread_id;
+-- Views for people: who waits and why, the story of a thread, and what failed.
 
 -- position 1 is served next. The wait falls into two parts: for the own thread, then for a dispatcher.
 create view waiting_operations as

@@ -3,6 +3,7 @@ import type pg from 'pg'
 import type { Invariant, Limits, Offender } from './invariant.ts'
 import { ledgerInvariants } from './ledger.ts'
 import { leftBehindInvariants } from './left-behind.ts'
+import { lifecycleInvariants } from './lifecycle.ts'
 import { lineInvariants } from './line.ts'
 import { rowInvariants } from './rows.ts'
 import { turnInvariants } from './turns.ts'
@@ -30,6 +31,7 @@ export const invariants = (limits: Limits): Invariant[] => [
   ...turnInvariants,
   ...ledgerInvariants,
   ...rowInvariants,
+  ...lifecycleInvariants,
   ...leftBehindInvariants(limits),
 ]
 

@@ -69,3 +69,15 @@ select t.id as thread_id,
  cross join lateral (
    select count(*) as count, max(a.id) as last_id, max(a.archived_at) as last_at
      from thread_archives a where a.thread_id = t.id) as archive;
+
+-- What threads do now, also of threads that have no row yet, because nothing of them was ever started.
+create view thread_states as
+select s.thread_id, s.state, s.waiting, s.active_operation_id, s.active_operation, s.active_since, s.last_run_id, s.last_run_status,
+       s.last_run_finished_at, s.provider, s.provider_thread_id, s.metadata, s.created_at
+  from thread_stats s
+union all
+select o.thread_id, 'active', count(*), null, null, null, null, null, null,
+       nullif(provider_of(o.thread_id, '', '{}', null), ''), null, null, null
+  from thread_operations o
+ where o.place is not null and not exists (select from threads t where t.id = o.thread_id)
+ group by o.thread_id;
