@@ -37,7 +37,7 @@ export function threadsCommand(program: Command): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nThe same by SQL: select * from thread_stats where thread_id > $1 order by thread_id limit 100;',
+      '\nThe same by SQL: select * from thread_stats where thread_id > … order by thread_id limit 100;',
     )
     .action((options, command: Command) =>
       withDatabase(command, async ({ pool, config: { schema } }) => {

@@ -2,7 +2,6 @@ import type pg from 'pg'
 import { InturnError } from '../errors.ts'
 import type { OnPoint, Point } from '../model/point.ts'
 import { ProviderError } from '../provider/provider-error.ts'
-import { adoptProviderThread } from '../store/adoption.ts'
 import { type BatchMember, beginBatch, noteBatch } from '../store/batches.ts'
 import type { ClaimedOperation, Intent, Progress } from '../store/claim.ts'
 import { noteProgress } from '../store/release.ts'
@@ -156,36 +155,21 @@ export class Journal {
     this.reach('after_thread_note')
   }
 
-  /**
-   * Makes a provider thread that was there before the thread's own. Gives the thread of ours that has it
-   * already, in which case nothing was changed; else null.
-   */
-  async adoptThread(providerThreadId: string): Promise<string | null> {
-    const { pool, dispatcherId, signal } = this.#options
-    const { id, attempts, thread_id } = this.#operation
-    const fence = { dispatcherId, id, attempts, thread_id }
-    const inUseBy = await adoptProviderThread(pool, fence, providerThreadId, signal)
-    if (inUseBy === null) {
-      this.#newest = { id: null, messageAt: null }
-      this.reach('after_thread_note')
-    }
-    return inUseBy
-  }
-
-  /** Writes to the tool calls of the operation, by a statement that gives null or false where the claim is lost. */
+  /** As `writeAsHolder`, to the tool calls of the operation. */
   async writeCalls<T>(write: (claim: ClaimOfCalls) => Promise<T>): Promise<NonNullable<T>> {
-    const written = await this.#writeAsHolder(write)
+    const written = await this.writeAsHolder(write)
     this.reach('after_calls')
     return written
   }
 
   /** Has something written by a statement that gives what it has noted of it as progress; null: the claim is lost. */
   async writeNoting(write: (claim: ClaimOfCalls) => Promise<Progress | null>): Promise<void> {
-    this.#progress = { ...this.#progress, ...(await this.#writeAsHolder(write)) }
+    this.#progress = { ...this.#progress, ...(await this.writeAsHolder(write)) }
     this.reach('after_note')
   }
 
-  async #writeAsHolder<T>(write: (claim: ClaimOfCalls) => Promise<T>): Promise<NonNullable<T>> {
+  /** Has something written by a statement that gives null or false where the claim is lost. */
+  async writeAsHolder<T>(write: (claim: ClaimOfCalls) => Promise<T>): Promise<NonNullable<T>> {
     const { dispatcherId, signal } = this.#options
     const { id, attempts } = this.#operation
     this.#options.onSend()

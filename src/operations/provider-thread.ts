@@ -1,4 +1,5 @@
 import { isProviderThreadId } from '../model/thread.ts'
+import { adoptProviderThread as noteAdoption } from '../store/adoption.ts'
 import type { OperationContext } from './context.ts'
 import { Refusal } from './refusal.ts'
 import { mayResend } from './unknown-outcome.ts'
@@ -32,10 +33,11 @@ export async function ensureProviderThread(
 
 /** Makes it the thread's own. Throws a Refusal where another thread of ours has it: their lines would race. */
 export async function adoptProviderThread(
-  { operation, journal }: OperationContext,
+  { operation, journal, pool }: OperationContext,
   id: string,
 ): Promise<void> {
-  const inUseBy = await journal.adoptThread(id)
+  const { inUseBy } = await journal.writeAsHolder((claim) => noteAdoption(pool, claim, id))
+  journal.reach('after_thread_note')
   if (inUseBy === null) return
   const [thread, other] = [operation.thread_id, inUseBy].map((name) => JSON.stringify(name))
   throw new Refusal(

@@ -3,7 +3,6 @@ import type { Database } from '../db/query.ts'
 import type { ProviderName } from '../model/thread.ts'
 import type { ThreadKeys } from './thread-keys.ts'
 import type { Fence } from './threads.ts'
-import { locked, whileLocked } from './while-locked.ts'
 
 /** A provider thread that is asked to be adopted. */
 export type Adoption = { threadId: string; operationId: number }
@@ -27,21 +26,18 @@ export async function adoptThreads(
 }
 
 /**
- * Makes a provider thread that of a thread of ours, in the name of a claim. Gives the thread that has it
- * already, in which case nothing was changed; else null. Waits for nobody's lock but comes back until the
- * row is free; rejects when `signal` aborts before.
+ * Makes a provider thread that of a thread of ours, in the name of a claim; null: the claim is lost.
+ * `inUseBy`: the thread that has it already, in which case nothing was changed. Throws `55P03` where
+ * somebody's open transaction holds the thread's row.
  */
-export function adoptProviderThread(
+export async function adoptProviderThread(
   pool: pg.Pool,
-  { dispatcherId, id, attempts, thread_id }: Fence,
+  { dispatcherId, id, attempts }: Omit<Fence, 'thread_id'>,
   providerThreadId: string,
-  signal: AbortSignal,
-): Promise<string | null> {
-  return whileLocked(signal, async () => {
-    const { rows } = await pool.query({
-      text: 'select free, in_use_by from adopt_provider_thread($1, $2, $3, $4, $5)',
-      values: [dispatcherId, id, attempts, thread_id, providerThreadId],
-    })
-    return rows[0].free ? rows[0].in_use_by : locked
+): Promise<{ inUseBy: string | null } | null> {
+  const { rows } = await pool.query({
+    text: 'select held, in_use_by from adopt_provider_thread($1, $2, $3, $4)',
+    values: [dispatcherId, id, attempts, providerThreadId],
   })
+  return rows[0].held ? { inUseBy: rows[0].in_use_by } : null
 }

@@ -5,6 +5,7 @@ import type {
   OperationHandle,
   OperationKind,
   OperationResult,
+  ThreadHandle,
 } from '../../src/index.ts'
 
 /** Checked by tsc, never called. */
@@ -52,6 +53,12 @@ async function typed(inturn: Inturn): Promise<void> {
     // @ts-expect-error data of another operation, among many
     { thread: 't', operation: 'add_message', data: { model: 'm' } },
   ])
+  expectTypeOf(inturn.thread('t')).toEqualTypeOf<ThreadHandle>()
+  expectTypeOf(inturn.thread({ user: '42' })).toEqualTypeOf<Promise<ThreadHandle>>()
+  // @ts-expect-error a key is text
+  await inturn.thread({ user: 42 })
+  // @ts-expect-error a key under its name in SQL
+  await inturn.threads({ user_id: '42' })
   // @ts-expect-error a message is text or an object with content
   await inturn.thread('t').addMessage(42)
 }

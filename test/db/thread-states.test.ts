@@ -95,9 +95,34 @@ describe('thread_states', () => {
     }
   })
 
+  test('tells a conversation that has expired or was deleted, until another begins', async ({
+    pool,
+  }) => {
+    await pool.query(
+      `insert into threads (id, provider, provider_thread_id) values ('ended', 'responses', 'conv_2')`,
+    )
+    const end = (endedBy: string) =>
+      pool.query(
+        `with said as (update thread_generations set ended_by = '${endedBy}' where thread_id = 'ended' and ended_at is null)
+         update threads set provider_thread_id = null where id = 'ended'`,
+      )
+    await end('expired')
+    expect(await stateOf(pool, 'ended')).toMatchObject({ state: 'expired', waiting: 0 })
+    const { id } = await insertRow(pool, { thread_id: 'ended' })
+    expect(await stateOf(pool, 'ended')).toMatchObject({ state: 'active', waiting: 1 })
+    await pool.query(`update threads set provider_thread_id = 'conv_3' where id = 'ended'`)
+    await pool.query(`update thread_operations set status = 'cancelled' where id = $1`, [id])
+    expect(await stateOf(pool, 'ended')).toMatchObject({ state: 'idle' })
+    await end('rotated')
+    expect(await stateOf(pool, 'ended')).toMatchObject({ state: 'idle' })
+    await pool.query(`update threads set closed_at = now(), deleted_at = now() where id = 'ended'`)
+    expect(await stateOf(pool, 'ended')).toMatchObject({ state: 'deleted' })
+  })
+
   test('shows the run of the highest turn, and none of operations without a run', async ({
     pool,
   }) => {
+    await pool.query(`insert into threads (id) values ('runs')`)
     for (const progress of [{ run_id: 'resp_1' }, { run_id: 'resp_2' }, { message_id: 'msg_3' }]) {
       const { id } = await insertRow(pool, { thread_id: 'runs' })
       await moveTo(pool, id, 'processing', { progress })

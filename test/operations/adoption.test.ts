@@ -1,5 +1,6 @@
 import { describe, expect } from 'vitest'
 import { test } from '../support/database.ts'
+import { waitFor } from '../support/wait-for.ts'
 import { type Line, startLine, who } from './line.ts'
 
 const options = { signal: new AbortController().signal, timeoutMs: 5_000 }
@@ -154,6 +155,29 @@ describe.each(['responses', 'assistants'] as const)('with "%s"', (name) => {
       provider_thread_id,
     ])
     expect(rowCount).toBe(1)
+  })
+
+  test("an adoption waits for a user's transaction that holds the thread, and nothing else does", async ({
+    pool,
+  }) => {
+    const line = await startLine(pool, name)
+    const adopt = async () => ({ provider: name, provider_thread_id: await existing(line) })
+    const thread = `${name}:held`
+    await pool.query('insert into threads (id, provider) values ($1, $2)', [thread, name])
+    const user = await pool.connect()
+    try {
+      await user.query('begin')
+      await user.query('select from threads where id = $1 for update', [thread])
+      const id = await line.insert(thread, 'create_thread', await adopt())
+      await waitFor(async () => (await line.row(id)).status === 'processing')
+      const other = await line.do(`${name}:not held`, 'create_thread', await adopt())
+      expect(other.status).toBe('completed')
+      expect((await line.row(id)).status).toBe('processing')
+      await user.query('commit')
+      expect(await line.end(id)).toMatchObject({ status: 'completed', attempts: 1 })
+    } finally {
+      user.release(true)
+    }
   })
 
   test('a thread that has none yet may go to another provider', async ({ pool }) => {

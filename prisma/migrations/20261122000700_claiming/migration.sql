@@ -9,9 +9,10 @@ create function started_place() returns bigint language sql immutable parallel s
 create function create_missing_threads(p_ids bigint[], p_default_provider text) returns void language sql as $$
   insert into threads (id, provider, provider_thread_id)
   select distinct on (o.thread_id) o.thread_id, coalesce(nullif(o.provider, ''), p_default_provider),
-         -- Two lines on one conversation would race: what another thread has adopted stays its own.
+         -- Two lines on one conversation would race: what another thread has adopted stays its own. No exists,
+         -- which the planner may turn into a look at the whole table.
          case when provider_of(o.thread_id, '', '{}', null) <> ''
-               and not exists (select from threads a where a.provider_thread_id = o.thread_id) then o.thread_id end
+               and (select a.id from threads a where a.provider_thread_id = o.thread_id limit 1) is null then o.thread_id end
     from thread_operations o
    where o.id = any (p_ids) and not exists (select from threads t where t.id = o.thread_id and t.provider is not null)
    order by o.thread_id, o.place

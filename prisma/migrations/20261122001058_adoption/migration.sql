@@ -54,27 +54,28 @@ exception when lock_not_available or deadlock_detected then
   perform refuse_locked('one of these threads');
 end $$;
 
--- Makes a provider thread that of a thread of ours, in the name of a claim. in_use_by: another thread
--- that has it; two lines on one conversation would race, so nothing was changed. One after the other for
--- one provider thread, so that no two adopt it at once. free is false where somebody's transaction holds
--- the row: come back.
+-- Makes a provider thread that of the thread whose operation it is; held is false where the claim is lost.
+-- in_use_by: another thread that has it; two lines on one conversation would race, so nothing was changed.
+-- One after the other for one provider thread, so that no two adopt it at once. Where somebody's open
+-- transaction holds the row, it says so: come back.
 create function adopt_provider_thread(
-  p_dispatcher text, p_id bigint, p_attempts integer, p_thread_id text, p_provider_thread_id text, out free boolean, out in_use_by text)
+  p_dispatcher text, p_id bigint, p_attempts integer, p_provider_thread_id text, out held boolean, out in_use_by text)
 language plpgsql security definer
   set search_path from current set lock_timeout = '500ms' set plan_cache_mode = force_generic_plan
   set enable_seqscan = off set enable_bitmapscan = off
 as $$
+declare
+  v_thread text;
 begin
   perform pg_advisory_xact_lock(hashtextextended(current_schema() || ' inturn provider thread ' || p_provider_thread_id, 0));
-  free := true;
-  in_use_by := (select t.id from threads t where t.provider_thread_id = p_provider_thread_id and t.id <> p_thread_id limit 1);
-  if in_use_by is null then
-    perform from threads t where t.id = p_thread_id for no key update skip locked;
-    free := found or not exists (select from threads t where t.id = p_thread_id);
+  select o.thread_id into v_thread from thread_operations o
+   where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts;
+  held := found;
+  in_use_by := (select t.id from threads t where t.provider_thread_id = p_provider_thread_id and t.id <> v_thread limit 1);
+  if held and in_use_by is null then
+    perform from threads t where t.id = v_thread for no key update nowait;
     update threads t set provider_thread_id = p_provider_thread_id, last_item_id = null, last_message_at = null, updated_at = clock_timestamp()
-     where free and t.id = p_thread_id and t.provider_thread_id is distinct from p_provider_thread_id
+     where t.id = v_thread and t.provider_thread_id is distinct from p_provider_thread_id
        and exists (select from thread_operations o where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts);
   end if;
-exception when lock_not_available or deadlock_detected then
-  free := false;
 end $$;
