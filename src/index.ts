@@ -1,3 +1,4 @@
+export type { AdoptOptions } from './client/adopt.ts'
 export {
   HoldLostError,
   IdempotencyConflictError,
@@ -8,7 +9,7 @@ export {
   ResultTimeoutError,
 } from './client/errors.ts'
 export type { Held, HoldOptions } from './client/hold.ts'
-export { type AdoptOptions, Inturn, type InturnOptions } from './client/inturn.ts'
+export { Inturn, type InturnOptions } from './client/inturn.ts'
 export { migrate } from './client/migrate.ts'
 export type { EnqueueOptions, JoinOptions, NewOperation } from './client/new-operation.ts'
 export type { OperationHandle, ResultOf, ResultOptions } from './client/operation-handle.ts'

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
-import { archivesCommand } from './archives.ts'
 import { adoptCommand } from './adopt.ts'
+import { archivesCommand } from './archives.ts'
 import { assistantsCommand } from './assistants.ts'
 import { cancelCommand } from './cancel.ts'
 import { demoCommand } from './demo.ts'

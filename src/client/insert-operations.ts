@@ -38,8 +38,13 @@ export async function insertOperations(
 }
 
 /** Statements in the caller's transaction. Throws `transaction_invalid`. */
-export const queryIn = (transaction: CallerTransaction): Query =>
-  explaining(queryOn(checked(transaction)))
+const queryIn = (transaction: CallerTransaction): Query => explaining(queryOn(checked(transaction)))
+
+/** The tables as the caller's transaction sees them, where there is one. */
+export const databaseIn = (
+  database: Database,
+  transaction: CallerTransaction | undefined,
+): Database => (transaction ? { ...database, query: queryIn(transaction) } : database)
 
 async function insert(database: Database, operations: readonly NewOperation[]): Promise<number[]> {
   const rows = await enqueueRows(database, operations)

@@ -1,6 +1,6 @@
 import type pg from 'pg'
 import { createPool } from '../db/pool.ts'
-import { type Database, queryOn } from '../db/query.ts'
+import { queryOn } from '../db/query.ts'
 import { InturnError } from '../errors.ts'
 import type { OperationKind } from '../model/operation.ts'
 import { defaultSchema, schemaNameProblem } from '../model/schema-name.ts'
@@ -10,14 +10,13 @@ import {
   type ArchiveFilter,
   listArchives,
 } from '../store/archive-reading.ts'
-import type { ProviderName } from '../model/thread.ts'
-import { adoptThreads } from '../store/adoption.ts'
 import { findOperation } from '../store/operations.ts'
 import { getThread, type ThreadKeys } from '../store/thread-keys.ts'
 import { listThreadStats, type ThreadFilter, type ThreadStats } from '../store/thread-stats.ts'
+import { type AdoptOptions, adopt } from './adopt.ts'
 import { operationNotFound } from './errors.ts'
 import { explaining } from './explain-error.ts'
-import { insertOperations, queryIn } from './insert-operations.ts'
+import { databaseIn, insertOperations } from './insert-operations.ts'
 import type { EnqueueOptions, NewOperation } from './new-operation.ts'
 import { type HandleContext, OperationHandle } from './operation-handle.ts'
 import { itemsOf, requireArchive } from './read-archive.ts'
@@ -43,12 +42,6 @@ export type InturnOptions = (
 ) & {
   /** Schema that holds the tables. Default `public`. */
   schema?: string
-}
-
-/** Keys and labels that all of them get. */
-export type AdoptOptions = ThreadKeys & {
-  /** Who holds them. Default: what the shape of each id tells. */
-  provider?: ProviderName
 }
 
 /**
@@ -165,7 +158,7 @@ export class Inturn implements AsyncDisposable {
 
   async #threadOf(keys: ThreadKeys, { transaction }: EnqueueOptions): Promise<ThreadHandle> {
     checkKeys(keys)
-    const id = await getThread(this.#databaseOf(transaction), keys)
+    const id = await getThread(databaseIn(this.#context.database, transaction), keys)
     return new ThreadHandle(this, this.#context, id)
   }
 
@@ -209,22 +202,11 @@ export class Inturn implements AsyncDisposable {
    * @example
    * await inturn.adopt(['thread_abc…', 'conv_123…'], { user: '42' })
    */
-  async adopt(
+  adopt(
     providerThreadIds: readonly string[],
-    { provider, transaction, ...keys }: AdoptOptions & EnqueueOptions = {},
+    options: AdoptOptions & EnqueueOptions = {},
   ): Promise<OperationHandle<'create_thread'>[]> {
-    checkKeys(keys)
-    const database = this.#databaseOf(transaction)
-    const adoptions = await adoptThreads(database, provider, providerThreadIds, keys)
-    return adoptions.map(
-      ({ operationId, threadId }) =>
-        new OperationHandle(this.#context, operationId, threadId, 'create_thread'),
-    )
-  }
-
-  #databaseOf(transaction: EnqueueOptions['transaction']): Database {
-    const { database } = this.#context
-    return transaction ? { ...database, query: queryIn(transaction) } : database
+    return adopt(this.#context, providerThreadIds, options)
   }
 
   /** Ends the connections that the client has opened; who waits for a result or reads a stream is told `client_closed`. */

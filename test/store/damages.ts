@@ -170,6 +170,7 @@ export const damages: Array<[invariant: string, ...statements: string[]]> = [
     archive(3),
     `${archive(2)} update archived_messages set position = 3 where position = 2`,
   ],
+  ['archived_messages_are_of_an_archive', `${archive(2)} delete from thread_archives`],
   [
     'archives_of_generations_exist',
     `${generation(1, 'conv_1')}

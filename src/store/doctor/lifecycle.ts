@@ -79,6 +79,26 @@ select a.operation_id as id, a.thread_id as thread,
       'Somebody wrote to archived_messages. While the provider thread is there, archive_thread makes another archive.',
   },
   {
+    name: 'archived_messages_are_of_an_archive',
+    promise:
+      'What was archived is of an archive, of one that is being written, or of one that was given up.',
+    // A loose index scan over the archives, never over all that they hold.
+    sql: `
+with recursive held (archive_id) as (
+  select min(m.archive_id) from archived_messages m where $1::text is null
+  union all
+  select (select min(m.archive_id) from archived_messages m where m.archive_id > held.archive_id)
+    from held where held.archive_id is not null
+)
+select 0::bigint as id, null as thread, format('of archive %s nothing else is left', held.archive_id) as detail
+  from held
+ where held.archive_id is not null
+   and not exists (select from thread_archives a where a.id = held.archive_id)
+   and not exists (select from unfinished_archives u where u.archive_id = held.archive_id)`,
+    advice:
+      'Somebody deleted a row of thread_archives, and this may be the last copy. If not: DELETE FROM archived_messages WHERE archive_id = …, and the same of archived_runs.',
+  },
+  {
     name: 'archives_of_generations_exist',
     promise: 'The archive that a generation names is there.',
     sql: `
