@@ -3606,6 +3606,82 @@ BEGIN ATOMIC
  SELECT replace(replace(p_key, '%'::text, '%25'::text), ':'::text, '%3A'::text) AS replace;
 END;
 
+CREATE OR REPLACE FUNCTION public.thread_line(t threads)
+ RETURNS TABLE(state text, waiting bigint, active_operation_id bigint, active_operation text, active_since timestamp with time zone, active_run_id text, last_run_id text, last_run_status text, last_run_finished_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE ROWS 1
+BEGIN ATOMIC
+ SELECT
+         CASE
+             WHEN ((thread_line.t).deleted_at IS NOT NULL) THEN 'deleted'::text
+             WHEN ((thread_line.t).closed_at IS NOT NULL) THEN 'closed'::text
+             WHEN (active.status = 'requires_action'::text) THEN 'requires_action'::text
+             WHEN ((head.status = 'pending'::text) AND (head.ready_at = never())) THEN 'held'::text
+             WHEN (failure.on_failure = 'halt'::text) THEN 'halted'::text
+             WHEN (head.id IS NOT NULL) THEN 'active'::text
+             WHEN (((thread_line.t).provider_thread_id IS NULL) AND (last_ended.ended_by = 'expired'::text)) THEN 'expired'::text
+             ELSE 'idle'::text
+         END AS "case",
+     (line.places -
+         CASE
+             WHEN (active.id IS NULL) THEN 0
+             ELSE 1
+         END),
+     active.id,
+     active.operation,
+     active.started_at,
+         CASE
+             WHEN (NOT (COALESCE((head.progress -> 'failed_run_ids'::text), '[]'::jsonb) ? (head.progress ->> 'run_id'::text))) THEN (head.progress ->> 'run_id'::text)
+             ELSE NULL::text
+         END AS "case",
+     (last_run.progress ->> 'run_id'::text),
+     COALESCE(((last_run.result -> 'run'::text) ->> 'status'::text), last_run.status) AS "coalesce",
+     last_run.finished_at
+    FROM (((((( SELECT count(*) AS places
+            FROM thread_operations o
+           WHERE ((o.thread_id = (thread_line.t).id) AND (o.place IS NOT NULL))) line
+      LEFT JOIN LATERAL ( SELECT o.id,
+             o.status,
+             o.ready_at,
+             o.progress
+            FROM thread_operations o
+           WHERE ((o.thread_id = (thread_line.t).id) AND (o.place IS NOT NULL))
+           ORDER BY o.place
+          LIMIT 1) head ON (true))
+      LEFT JOIN LATERAL ( SELECT o.id,
+             o.operation,
+             o.status,
+             o.started_at
+            FROM thread_operations o
+           WHERE ((o.thread_id = (thread_line.t).id) AND (o.status = ANY (ARRAY['processing'::text, 'requires_action'::text])))
+          LIMIT 1) active ON (true))
+      LEFT JOIN LATERAL ( SELECT f.on_failure
+            FROM unresumed_failure((thread_line.t).id) f(operation_id, turn, failed_at, on_failure)
+           WHERE ((thread_line.t).on_failure = 'halt'::text)
+          LIMIT 1) failure ON (true))
+      LEFT JOIN LATERAL ( SELECT g.ended_by
+            FROM thread_generations g
+           WHERE (((thread_line.t).provider_thread_id IS NULL) AND (g.thread_id = (thread_line.t).id) AND (g.generation = (thread_line.t).generation))
+          LIMIT 1) last_ended ON (true))
+      LEFT JOIN LATERAL ( SELECT latest.turn,
+             latest.progress,
+             latest.result,
+             latest.status,
+             latest.finished_at
+            FROM ( SELECT o.turn,
+                     o.progress,
+                     o.result,
+                     o.status,
+                     o.finished_at
+                    FROM thread_operations o
+                   WHERE ((o.thread_id = (thread_line.t).id) AND (o.turn IS NOT NULL))
+                   ORDER BY o.turn DESC
+                  LIMIT 100) latest
+           WHERE (latest.progress ? 'run_id'::text)
+           ORDER BY latest.turn DESC
+          LIMIT 1) last_run ON (true));
+END;
+
 CREATE OR REPLACE FUNCTION public.thread_totals(p_thread_id text, p_before bigint, OUT messages bigint, OUT runs bigint, OUT input_tokens bigint, OUT output_tokens bigint)
  RETURNS record
  LANGUAGE sql
@@ -3889,20 +3965,21 @@ create view lane_states as
            FROM lanes l) lane;
 
 create view thread_states as
- SELECT s.thread_id,
-    s.state,
-    s.waiting,
-    s.active_operation_id,
-    s.active_operation,
-    s.active_since,
-    s.last_run_id,
-    s.last_run_status,
-    s.last_run_finished_at,
-    s.provider,
-    s.provider_thread_id,
-    s.metadata,
-    s.created_at
-   FROM thread_stats s
+ SELECT t.id AS thread_id,
+    line.state,
+    line.waiting,
+    line.active_operation_id,
+    line.active_operation,
+    line.active_since,
+    line.last_run_id,
+    line.last_run_status,
+    line.last_run_finished_at,
+    COALESCE(t.provider, NULLIF(provider_of(t.id, ''::text, '{}'::jsonb, NULL::text), ''::text)) AS provider,
+    t.provider_thread_id,
+    t.metadata,
+    t.created_at
+   FROM threads t
+     CROSS JOIN LATERAL thread_line(t.*) line(state, waiting, active_operation_id, active_operation, active_since, active_run_id, last_run_id, last_run_status, last_run_finished_at)
 UNION ALL
  SELECT o.thread_id,
     'active'::text AS state,
@@ -3925,16 +4002,7 @@ UNION ALL
 
 create view thread_stats as
  SELECT t.id AS thread_id,
-        CASE
-            WHEN t.deleted_at IS NOT NULL THEN 'deleted'::text
-            WHEN t.closed_at IS NOT NULL THEN 'closed'::text
-            WHEN active.status = 'requires_action'::text THEN 'requires_action'::text
-            WHEN head.status = 'pending'::text AND head.ready_at = never() THEN 'held'::text
-            WHEN failure.on_failure = 'halt'::text THEN 'halted'::text
-            WHEN head.id IS NOT NULL THEN 'active'::text
-            WHEN t.provider_thread_id IS NULL AND current.ended_by = 'expired'::text THEN 'expired'::text
-            ELSE 'idle'::text
-        END AS state,
+    line.state,
     t.user_id,
     t.session_id,
     t.topic,
@@ -3952,21 +4020,14 @@ create view thread_stats as
     so_far.runs,
     so_far.input_tokens,
     so_far.output_tokens,
-    line.places -
-        CASE
-            WHEN active.id IS NULL THEN 0
-            ELSE 1
-        END AS waiting,
-    active.id AS active_operation_id,
-    active.operation AS active_operation,
-    active.started_at AS active_since,
-        CASE
-            WHEN NOT COALESCE(head.progress -> 'failed_run_ids'::text, '[]'::jsonb) ? (head.progress ->> 'run_id'::text) THEN head.progress ->> 'run_id'::text
-            ELSE NULL::text
-        END AS active_run_id,
-    last_run.progress ->> 'run_id'::text AS last_run_id,
-    COALESCE((last_run.result -> 'run'::text) ->> 'status'::text, last_run.status) AS last_run_status,
-    last_run.finished_at AS last_run_finished_at,
+    line.waiting,
+    line.active_operation_id,
+    line.active_operation,
+    line.active_since,
+    line.active_run_id,
+    line.last_run_id,
+    line.last_run_status,
+    line.last_run_finished_at,
     t.last_active_at,
     expiry.at AS expires_at,
     expiry.because AS expires_because,
@@ -3985,53 +4046,14 @@ create view thread_stats as
     archive.last_at AS last_archived_at,
     t.created_at
    FROM threads t
-     LEFT JOIN LATERAL ( SELECT g.ended_by,
-            g.copied_from,
+     CROSS JOIN LATERAL thread_line(t.*) line(state, waiting, active_operation_id, active_operation, active_since, active_run_id, last_run_id, last_run_status, last_run_finished_at)
+     LEFT JOIN LATERAL ( SELECT g.copied_from,
             g.messages_before,
             g.tokens_before,
             g.carried_over
            FROM thread_generations g
           WHERE g.thread_id = t.id AND g.generation = t.generation
          LIMIT 1) current ON true
-     LEFT JOIN LATERAL ( SELECT o.id,
-            o.operation,
-            o.status,
-            o.started_at
-           FROM thread_operations o
-          WHERE o.thread_id = t.id AND (o.status = ANY (ARRAY['processing'::text, 'requires_action'::text]))
-         LIMIT 1) active ON true
-     LEFT JOIN LATERAL ( SELECT o.id,
-            o.status,
-            o.ready_at,
-            o.progress
-           FROM thread_operations o
-          WHERE o.thread_id = t.id AND o.place IS NOT NULL
-          ORDER BY o.place
-         LIMIT 1) head ON true
-     CROSS JOIN LATERAL ( SELECT count(*) AS places
-           FROM thread_operations o
-          WHERE o.thread_id = t.id AND o.place IS NOT NULL) line
-     LEFT JOIN LATERAL ( SELECT f.on_failure
-           FROM unresumed_failure(t.id) f(operation_id, turn, failed_at, on_failure)
-          WHERE t.on_failure = 'halt'::text
-         LIMIT 1) failure ON true
-     LEFT JOIN LATERAL ( SELECT latest.turn,
-            latest.progress,
-            latest.result,
-            latest.status,
-            latest.finished_at
-           FROM ( SELECT o.turn,
-                    o.progress,
-                    o.result,
-                    o.status,
-                    o.finished_at
-                   FROM thread_operations o
-                  WHERE o.thread_id = t.id AND o.turn IS NOT NULL
-                  ORDER BY o.turn DESC
-                 LIMIT 100) latest
-          WHERE latest.progress ? 'run_id'::text
-          ORDER BY latest.turn DESC
-         LIMIT 1) last_run ON true
      CROSS JOIN LATERAL thread_totals(t.id, '9223372036854775807'::bigint) so_far(messages, runs, input_tokens, output_tokens)
      CROSS JOIN LATERAL ( SELECT
                 CASE
