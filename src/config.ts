@@ -84,6 +84,9 @@ const settings = {
   streamRetentionMs: integer(0, 2_592_000_000)
     .default(3_600_000)
     .describe('how long that is kept when the operation is over'),
+  sweeps: boolean()
+    .default(true)
+    .describe('take part in expiry and retention, which run once per cluster'),
   logLevel: oneOf(logLevels).default('info').describe('least important level to log'),
   logContent: boolean().default(false).describe('let messages appear in the log'),
   openaiApiKey: z.string().optional().describe('key for OpenAI or what stands in for it'),

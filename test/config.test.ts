@@ -25,6 +25,7 @@ test('without flags and environment everything has its default', () => {
     streams: true,
     streamRetentionMs: 3_600_000,
     sweepMs: 500,
+    sweeps: true,
     shutdownMs: 30_000,
     callTimeoutMs: 60_000,
     runTimeoutMs: 900_000,
@@ -53,6 +54,7 @@ test('a flag wins over the environment, which wins over the default', () => {
     pollMs: 100,
     logContent: false,
     sweepMs: 500,
+    sweeps: true,
   })
 })
 
@@ -163,7 +165,7 @@ test('the operations that are held where a call stays unknown are a list of thei
   expect(held('')).toEqual([])
   for (const wrong of ['add_messages', 'add_message,,create_run', 'all'])
     expect(problemsOf(() => held(wrong))).toEqual([
-      'INTURN_HOLD_UNKNOWN: write one or more of create_thread, add_message, create_run, add_message_and_run, update_thread, hold, separated by commas',
+      'INTURN_HOLD_UNKNOWN: write one or more of create_thread, add_message, create_run, add_message_and_run, update_thread, hold, archive_thread, rotate_thread, fork_thread, restore_thread, expire_thread, delete_thread, separated by commas',
     ])
 })
 

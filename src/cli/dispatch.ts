@@ -34,6 +34,7 @@ const dispatcherSettings: readonly SettingName[] = [
   'concurrency',
   'streams',
   'streamRetentionMs',
+  'sweeps',
   'shutdownMs',
   'logLevel',
   'logContent',

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { migrate } from '../client/migrate.ts'
 import { loadConfig } from '../config.ts'
+import { type ClockworkState, clockworkSchema } from '../db/clockwork-tables.ts'
 import { migrationStatus } from '../db/migrate.ts'
 import { operationData } from '../operations/data/index.ts'
 import { dataCheckSql } from '../operations/data-check.ts'
@@ -25,26 +26,36 @@ export function migrateCommand(program: Command): void {
 type Options = { databaseUrl: string; schema: string }
 
 async function apply(options: Options, json: boolean): Promise<void> {
-  const { applied, already, generatedChanged } = await migrate(options)
-  if (json) return console.log(JSON.stringify({ applied, already, generatedChanged }))
+  const { applied, already, generatedChanged, clockwork } = await migrate(options)
+  if (json) return console.log(JSON.stringify({ applied, already, generatedChanged, clockwork }))
   for (const name of applied) console.log(`applied ${name}`)
   if (generatedChanged) console.log('wrote the check of data anew')
   const done = applied.length + already.length
   console.log(`Schema "${options.schema}" is up to date (${count(done, 'migration')}).`)
+  if (isDue(clockwork)) console.error(noClockwork(options.schema, clockwork))
 }
 
 async function showStatus(options: Options, json: boolean): Promise<void> {
-  const { applied, pending, generated } = await migrationStatus({
+  const { applied, pending, generated, clockwork } = await migrationStatus({
     ...options,
     generatedSql: dataCheckSql(operationData),
   })
-  const current = pending.length === 0 && generated === 'current'
+  const current = pending.length === 0 && generated === 'current' && !isDue(clockwork)
   process.exitCode = current ? 0 : 1
-  if (json) return console.log(JSON.stringify({ current, applied, pending, generated }))
+  if (json) return console.log(JSON.stringify({ current, applied, pending, generated, clockwork }))
   for (const name of applied) console.log(`applied  ${name}`)
   for (const name of pending) console.log(`pending  ${name}`)
-  if (pending.length === 0 && !current) console.log('pending  the check of data is outdated')
+  if (pending.length === 0 && generated !== 'current') {
+    console.log('pending  the check of data is outdated')
+  }
+  if (isDue(clockwork)) console.log(`pending  the tables of pg-boss are ${clockwork}`)
   console.log(
     current ? `Schema "${options.schema}" is up to date.` : 'Run "inturn migrate" to apply.',
   )
 }
+
+const isDue = (clockwork: ClockworkState) => clockwork === 'missing' || clockwork === 'outdated'
+
+const noClockwork = (schema: string, state: ClockworkState) =>
+  `The tables of pg-boss are ${state}, because this role may not create or own them: nothing expires by itself.
+Have somebody run: CREATE SCHEMA "${clockworkSchema(schema)}" AUTHORIZATION <this role>; then run "inturn migrate" again.`

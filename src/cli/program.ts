@@ -21,6 +21,7 @@ import { settingOption } from './setting-option.ts'
 import { statusCommand } from './status.ts'
 import { streamCommand } from './stream.ts'
 import { threadCommand, threadsCommand } from './threads.ts'
+import { sweepCommand } from './sweep.ts'
 import { submitCommand, toolCallsCommand } from './tool-calls.ts'
 
 /** At the same distance from src/cli as from dist/cli. */
@@ -59,6 +60,7 @@ function createProgram(): Command {
   program.commandsGroup('To run it:')
   migrateCommand(program)
   dispatchCommand(program)
+  sweepCommand(program)
   program.commandsGroup('To use it:')
   enqueueCommand(program)
   cancelCommand(program)

@@ -1,6 +1,7 @@
 import type pg from 'pg'
 import { InturnError } from '../errors.ts'
 import { defaultSchema, schemaNameProblem } from '../model/schema-name.ts'
+import { applyClockwork, type ClockworkState, clockworkState } from './clockwork-tables.ts'
 import { connect } from './connect.ts'
 import { applyGenerated, type GeneratedState, generatedState } from './generated-function.ts'
 import { type Migration, ourMigrations, readMigrations } from './migration-files.ts'
@@ -25,24 +26,35 @@ export type MigrateResult = {
   already: string[]
   /** Whether the generated function was written anew. */
   generatedChanged: boolean
+  /**
+   * The tables of pg-boss, which the sweeps are scheduled with: not `current` where the role may not create
+   * their schema. Everything else works without them.
+   */
+  clockwork: ClockworkState
 }
 
 export type MigrationStatus = {
   applied: string[]
   pending: string[]
   generated: GeneratedState
+  clockwork: ClockworkState
 }
 
 /**
  * Brings `schema` up to date: each missing migration in a transaction of its own, then the
- * generated function. Any number may run at once; a failed migration leaves nothing of itself.
+ * generated function and the tables of the clockwork. Any number may run at once; a failed migration leaves nothing of itself.
  *
  * Throws `schema_invalid`, `database_unreachable`, `database_too_old`, `migration_locked`,
  * `migration_failed`, and what `readHistory` and `checkHistory` throw.
  */
 export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
   const { schema, migrations, client } = await prepare(options)
-  const result: MigrateResult = { applied: [], already: [], generatedChanged: false }
+  const result: MigrateResult = {
+    applied: [],
+    already: [],
+    generatedChanged: false,
+    clockwork: 'missing',
+  }
   const { generatedSql, lockTimeoutMs = 30_000 } = options
   try {
     for (const migration of migrations) {
@@ -66,10 +78,21 @@ export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
         result.generatedChanged = await applyGenerated(client, schema, generatedSql)
       })
     }
+    const clockwork = { name: 'the tables of pg-boss', sql: '' }
+    await inTransaction(client, schema, lockTimeoutMs, clockwork, () =>
+      applyClockwork(client, schema),
+    ).catch(unlessDenied)
+    result.clockwork = await clockworkState(client, schema)
     return result
   } finally {
     await client.end()
   }
+}
+
+/** A role that was given our schema alone. */
+function unlessDenied(error: unknown): void {
+  const { code } = ((error as Error).cause ?? {}) as { code?: string }
+  if (code !== '42501') throw error
 }
 
 /** What `migrate` would find, changing nothing. Throws the same errors. */
@@ -83,6 +106,7 @@ export async function migrationStatus(options: MigrateOptions): Promise<Migratio
       applied: names.filter((name) => history.has(name)),
       pending: names.filter((name) => !history.has(name)),
       generated: await generatedState(client, schema, options.generatedSql),
+      clockwork: await clockworkState(client, schema),
     }
   } finally {
     await client.end()

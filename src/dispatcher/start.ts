@@ -2,6 +2,7 @@ import type { Config } from '../config.ts'
 import { listen } from '../db/listen.ts'
 import { createPool } from '../db/pool.ts'
 import { requireMigrated } from '../db/require-migrated.ts'
+import { Clockwork } from '../lifecycle/clockwork.ts'
 import type { Logger } from '../log.ts'
 import { laneKey } from '../model/lane.ts'
 import type { OnPoint } from '../model/point.ts'
@@ -103,6 +104,7 @@ export async function startDispatcher(
     },
     onDisconnected: (error) => log.warn({ err: error }, 'not listening; will try again'),
   })
+  const clockwork = config.sweeps ? startClockwork(config, log) : undefined
   log.info(
     { dispatcher: dispatcher.id, providers: served, concurrency, schema },
     'dispatcher started',
@@ -115,9 +117,31 @@ export async function startDispatcher(
   return {
     id: dispatcher.id,
     async stop() {
-      await dispatcher.stop()
+      await Promise.all([dispatcher.stop(), clockwork?.stop()])
       await listener.close()
       await streams?.close()
+      await pool.end()
+    },
+  }
+}
+
+/** On connections of its own: whatever it waits for, the line does not. */
+function startClockwork(
+  { databaseUrl, schema }: Config & { databaseUrl: string },
+  log: Logger,
+): { stop(): Promise<void> } {
+  const pool = createPool(databaseUrl, {
+    schema,
+    max: 2,
+    applicationName: 'inturn clockwork',
+    queryTimeoutMs: 30_000,
+    onError: (error) => log.debug({ err: error }, 'database connection of the clockwork lost'),
+  })
+  const clockwork = new Clockwork({ pool, schema, log })
+  clockwork.start()
+  return {
+    async stop() {
+      await clockwork.stop()
       await pool.end()
     },
   }

@@ -148,7 +148,7 @@ test.for([
     code: '23514',
     constraint: 'ledger_is_append_only',
     message: `${operation} of operation_events is refused: the ledger is append-only`,
-    hint: "Read it with SELECT. Its rows are written by inturn's triggers alone.",
+    hint: "Read it with SELECT. Its rows are written by inturn's triggers alone, and go with their operation when the operation_retention of its policy is over.",
   })
 })
 

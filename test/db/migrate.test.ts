@@ -26,11 +26,13 @@ test('it applies what is missing in the order of names, and a second time nothin
     applied: [],
     pending: ['1_tables', '2_functions'],
     generated: 'outdated',
+    clockwork: 'missing',
   })
   expect(await migrate(options)).toEqual({
     applied: ['1_tables', '2_functions'],
     already: [],
     generatedChanged: true,
+    clockwork: 'current',
   })
   expect(await query(database.url, 'select one(), check_operation_data(null)')).toEqual([
     { one: 1, check_operation_data: 'fine' },
@@ -40,12 +42,14 @@ test('it applies what is missing in the order of names, and a second time nothin
     applied: ['3_more'],
     already: ['1_tables', '2_functions'],
     generatedChanged: false,
+    clockwork: 'current',
   })
   expect(await migrate(options)).toMatchObject({ applied: [], generatedChanged: false })
   expect(await migrationStatus(options)).toEqual({
     applied: ['1_tables', '2_functions', '3_more'],
     pending: [],
     generated: 'current',
+    clockwork: 'current',
   })
 })
 
@@ -153,7 +157,15 @@ test('a role that may not create schemas can migrate one that it was given', asy
     url.username = role
     url.password = 'pass'
     const options = { databaseUrl: url.href, migrationsDir: migrations.dir }
-    expect(await migrate({ ...options, schema: 'given' })).toMatchObject({ already: [] })
+    expect(await migrate({ ...options, schema: 'given' })).toMatchObject({
+      already: [],
+      clockwork: 'missing',
+    })
+    await query(database.url, `create schema given_boss authorization ${role}`)
+    expect(await migrate({ ...options, schema: 'given' })).toMatchObject({
+      applied: [],
+      clockwork: 'current',
+    })
     await expect(migrate({ ...options, schema: 'other' })).rejects.toMatchObject({
       code: 'migration_failed',
       message: expect.stringContaining('permission denied'),
