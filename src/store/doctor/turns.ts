@@ -4,8 +4,10 @@ import { type Invariant, ofThread, wasSentBack } from './invariant.ts'
 export const turnInvariants: Invariant[] = [
   {
     name: 'turns_are_dense',
-    promise: 'The turns of a thread are 1, 2, 3 … without a gap, and none was ever given twice.',
-    // The turns of operations that were deleted or went back into the line are in the ledger alone.
+    promise:
+      'The turns of a thread are 1, 2, 3 … without a gap but for those that retention has deleted, and none was ever given twice.',
+    // The turns of operations that were deleted or went back into the line are in the ledger alone; those
+    // that retention took lie below the last turn that is kept with the thread.
     sql: `
 select t.id, t.thread_id as thread,
        case when t.operations > 1 then format('turn %s was given to %s operations', t.turn, t.operations)
@@ -17,7 +19,8 @@ select t.id, t.thread_id as thread,
                 select e.operation_id, e.thread_id, e.turn from operation_events e where ${ofThread('e')}) as given
          where given.turn is not null
          group by given.thread_id, given.turn) as t
- where t.operations > 1 or t.turn <> coalesce(t.before, 0) + 1`,
+  left join threads kept on kept.id = t.thread_id and exists (select from prunings p where p.operations > 0)
+ where t.operations > 1 or (t.turn <> coalesce(t.before, 0) + 1 and t.turn > coalesce(kept.last_turn, 0) + 1)`,
     advice:
       'Rows were deleted past the triggers, or threads.last_turn was written over. Harmless for what comes: the next turn is the highest plus one.',
   },
