@@ -216,6 +216,7 @@ export class CrashFleet {
       concurrency: 50,
       pollMs: 20,
       sweepMs: 50,
+      sweeps: false,
     }
   }
 }

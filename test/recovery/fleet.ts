@@ -28,6 +28,8 @@ export type FleetOptions = {
   settleMs?: number
   /** In milliseconds; default 60,000. */
   runTimeoutMs?: number
+  /** Default false: nothing expires. */
+  sweeps?: boolean
   /** The test's own, where several run at once; default: that of the one that runs. */
   onFinished?: (cleanUp: () => Promise<void>) => void
 }
@@ -47,7 +49,7 @@ export class Fleet {
   static async start(options: FleetOptions): Promise<Fleet> {
     const { pool, databaseUrl, dispatchers = 2 } = options
     const { leaseMs = 1_500, callTimeoutMs = 1_000, settleMs = 100 } = options
-    const { runTimeoutMs = 60_000, onFinished = onTestFinished } = options
+    const { runTimeoutMs = 60_000, sweeps = false, onFinished = onTestFinished } = options
     const latency = { queuedMs: 0, thinkMs: 0, perTokenMs: 0 }
     const emulator = await startEmulator({ latency, ...options.emulator })
     onFinished(() => emulator.close())
@@ -56,7 +58,15 @@ export class Fleet {
     const flags = { databaseUrl, leaseMs, callTimeoutMs, heartbeatMs: 100, pollMs: 20, sweepMs: 50 }
     const retries = { maxAttempts: 100, retryBaseMs: 10, retryMaxMs: 500, laneProbeMs: 200 }
     const config = loadConfig(
-      { ...flags, ...retries, runTimeoutMs, shutdownMs: 500, concurrency: 10, openaiApiKey: 'any' },
+      {
+        ...flags,
+        ...retries,
+        runTimeoutMs,
+        sweeps,
+        shutdownMs: 500,
+        concurrency: 10,
+        openaiApiKey: 'any',
+      },
       {},
       ['databaseUrl'],
     )

@@ -57,6 +57,7 @@ export async function startKeysFleet(
           sweepMs: '50',
           shutdownMs: '500',
           laneProbeMs: '3600000',
+          sweeps: false,
           ...settings,
         },
         {},
