@@ -1478,7 +1478,7 @@ begin
   select count(*) into waiting
     from threads t join thread_operations o on o.id = t.lifecycle_operation_id
    where t.lifecycle_operation_id is not null and (o.status = 'processing' or o.ready_at <> never());
-  select least(p_most, greatest(sum(d.concurrency) / 4, 1)) - waiting into v_room from dispatchers d;
+  select least(p_most, ceil(sum(d.concurrency) / 4.0)) - waiting into v_room from dispatchers d;
 
   for v_way in
     select w.named, w.pattern, due.clock, due.before
@@ -2098,7 +2098,7 @@ begin
     select array(
       select t.id from threads t
        where t.provider_thread_id is not null and t.closed_at is null and t.lifecycle_operation_id is null
-         and %1$s and pattern_of(t.user_id, t.session_id, t.topic) = $2 and t.%2$I < $3
+         and %1$s and pattern_of(t.user_id, t.session_id, t.topic) = $2 and t.%2$I < $3 and t.generation_since < $3
          and (t.on_failure = 'continue' or not line_is_halted(t.id))
          and (%3$L = 'generation_since' or not exists (
                select from thread_operations w where w.thread_id = t.id and w.place is not null) and not exists (
@@ -2106,7 +2106,7 @@ begin
                              where l.thread_id = t.id and l.turn is not null order by l.turn desc limit 20) as latest
                 where latest.finished_at >= $3
                   and latest.operation not in ('archive_thread', 'rotate_thread', 'fork_thread', 'restore_thread', 'expire_thread', 'delete_thread')))
-       order by t.%2$I limit $4 for no key update skip locked)
+       order by t.policy, pattern_of(t.user_id, t.session_id, t.topic), t.%2$I limit $4 for no key update skip locked)
     $walk$, case when p_named is null then 't.policy is null' else 't.policy = $1' end, p_clock, p_clock)
     into v_due using p_named, p_pattern, p_before, p_limit;
   return v_due;

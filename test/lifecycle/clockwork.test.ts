@@ -10,7 +10,7 @@ import { test } from '../support/own-database.ts'
 import { query } from '../support/query.ts'
 import { restartableServer } from '../support/restartable-server.ts'
 import { waitFor } from '../support/wait-for.ts'
-import { askedToExpire, insertIdleThreads, setPolicy } from './idle-threads.ts'
+import { askedToExpire, askForSweep, insertIdleThreads, setPolicy } from './idle-threads.ts'
 
 /** One in this process, with what it logs. */
 function startClockwork(url: string, schema = 'public') {
@@ -65,9 +65,7 @@ test('several dispatcher processes sweep once for all of them', async ({ url, po
   await waitFor(async () => (await jobs(url)).length > 0 && (await isQuiet()))
   await waitFor(async () => sweeps() === (await jobs(url)).length)
   const before = (await jobs(url)).length
-  await pool.query(
-    `insert into public_boss.job (name, policy, retry_limit) select 'sweeps', 'stately', 0`,
-  )
+  await askForSweep(pool)
   await waitFor(async () => (await isQuiet()) && sweeps() === (await jobs(url)).length)
   expect((await jobs(url)).length).toBeLessThanOrEqual(before + 2) // a minute may have begun
   for (const { child } of dispatchers) child.kill('SIGTERM')
@@ -166,9 +164,7 @@ test('comes back when the database does', async () => {
   })
   const client = await connect(server.url)
   onTestFinished(() => client.end())
-  await client.query(
-    `insert into public_boss.job (name, policy, retry_limit) select 'sweeps', 'stately', 0`,
-  )
+  await askForSweep(client as never)
   await waitFor(() => swept(logged) >= 2, { timeoutMs: 20_000 })
 })
 
@@ -207,8 +203,7 @@ test('warns once of a thread that comes near to what its provider takes', async 
   expect(await near()).toEqual([{ thread_id: 'long', messages: 80_000 }])
   const { logged } = startClockwork(url)
   await waitFor(() => swept(logged) === 1)
-  const insertJob = `insert into public_boss.job (name, policy, retry_limit) select 'sweeps', 'stately', 0`
-  await pool.query(insertJob)
+  await askForSweep(pool)
   await waitFor(() => swept(logged) === 2)
   expect(logged.filter(({ level }) => level === 40)).toMatchObject([
     {

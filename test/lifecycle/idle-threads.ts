@@ -1,4 +1,5 @@
 import type pg from 'pg'
+import { withTransaction } from '../support/transaction.ts'
 
 export type IdleThreads = {
   count?: number
@@ -15,10 +16,9 @@ export type IdleThreads = {
 /** Threads with a provider thread, as if they had been served long ago; the longest idle first. */
 export async function insertIdleThreads(pool: pg.Pool, options: IdleThreads = {}): Promise<void> {
   const { count = 1, name = 'idle', idleFor = '2 days', oldFor = idleFor, columns = {} } = options
-  const client = await pool.connect()
-  try {
+  await withTransaction(pool, async (client) => {
     // Past the triggers, which would number the generations now.
-    await client.query(`begin; set local session_replication_role = replica`)
+    await client.query('set local session_replication_role = replica')
     await client.query(
       `with made as (
          insert into threads (id, provider, provider_thread_id, generation, generation_since, last_active_at, created_at,
@@ -41,10 +41,7 @@ export async function insertIdleThreads(pool: pg.Pool, options: IdleThreads = {}
         options.onFailure ?? 'continue',
       ],
     )
-    await client.query('commit')
-  } finally {
-    client.release()
-  }
+  })
 }
 
 type Policy = Partial<
@@ -77,3 +74,26 @@ export async function askedToExpire(pool: pg.Pool): Promise<string[]> {
   )
   return rows.map(({ thread_id }) => thread_id)
 }
+
+/** As the clock of the clockwork does once a minute. */
+export const askForSweep = (pool: pg.Pool) =>
+  pool.query(
+    `insert into public_boss.job (name, policy, retry_limit) values ('sweeps', 'stately', 0)`,
+  )
+
+/** As if these threads had last been served that long ago, an interval of PostgreSQL. */
+export const ageThreads = (pool: pg.Pool, threads: readonly string[], interval: string) =>
+  withTransaction(pool, async (client) => {
+    await client.query('set local session_replication_role = replica')
+    await client.query(
+      `update threads set last_active_at = last_active_at - $2::interval, generation_since = generation_since - $2::interval
+        where id = any ($1)`,
+      [threads, interval],
+    )
+    await client.query(
+      `update thread_operations set created_at = created_at - $2::interval, started_at = started_at - $2::interval,
+              finished_at = finished_at - $2::interval
+        where thread_id = any ($1) and finished_at is not null`,
+      [threads, interval],
+    )
+  })
