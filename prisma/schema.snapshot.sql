@@ -2549,7 +2549,7 @@ begin
   is_round := looked < p_limit or cardinality(v_step) < looked;
   begin
     with old as (
-      select a.id, a.thread_id, a.generation, p.name as policy
+      select a.id, a.thread_id, a.generation, a.operation_id, p.name as policy
         from thread_archives a
         left join threads t on t.id = a.thread_id
        cross join lateral policy_of(t.policy, t.user_id, t.session_id, t.topic) as p
@@ -2558,7 +2558,7 @@ begin
     ), archives as (
       delete from thread_archives a using old where a.id = old.id returning old.policy
     ), messages as (
-      delete from archived_messages m using old where m.archive_id = old.id
+      insert into unfinished_archives (archive_id, operation_id, thread_id) select old.id, old.operation_id, old.thread_id from old
     ), runs as (
       delete from archived_runs r using old where r.archive_id = old.id
     ), generations as (

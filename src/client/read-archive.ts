@@ -30,7 +30,8 @@ export async function* itemsOf(
   while (position < items) {
     const page = await readArchivedMessages(database, id, position, pageRows)
     const last = page.at(-1)
-    if (last === undefined)
+    // A deleted archive goes in steps, from its beginning on.
+    if (last === undefined || page[0]?.position !== position + 1)
       throw new InturnError('archive_not_found', `Archive ${id} was deleted while it was read.`, {
         hint: 'What was read of it so far is not all: throw it away.',
       })

@@ -1,7 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type pg from 'pg'
 import { expireThreads } from '../store/expiry.ts'
-import { pruneArchives, pruneOperations, type RetentionStep } from '../store/retention.ts'
+import {
+  deleteUnfinishedArchives,
+  pruneArchives,
+  pruneOperations,
+  type RetentionStep,
+} from '../store/retention.ts'
 import { type NearLimit, threadsNearLimit } from '../store/thread-limits.ts'
 
 /** What a sweep has done. */
@@ -26,8 +31,8 @@ export type SweepOptions = {
 /** Most expiries under way in the whole cluster, also where there are slots for more. */
 const expiriesAtOnce = 200
 const pauseMs = 250
-/** Operations and archives looked at in one transaction. */
-const steps = { operations: 500, archives: 20 }
+/** Operations and archives looked at, and items of archives deleted, in one transaction. */
+const steps = { operations: 500, archives: 100, items: 2_000 }
 /** Rows that one walk looks at without deleting any, before it leaves the rest to the next sweep. */
 const rowsPerWalk = 100_000
 const longestWalkMs = 30_000
@@ -44,6 +49,7 @@ export async function sweep({ pool, forMs = 0, signal }: SweepOptions): Promise<
   let requested = pass.requested
   const operations = await walk(() => pruneOperations(pool, steps.operations), signal)
   const archives = await walk(() => pruneArchives(pool, steps.archives), signal)
+  await walk(() => deleteLeftovers(pool), signal)
   const near = await threadsNearLimit(pool, activeSinceMs)
   while (pass.waiting > 0 && performance.now() < endsAt && !signal?.aborted) {
     await sleep(pauseMs, undefined, { signal }).catch(() => {})
@@ -71,4 +77,10 @@ async function walk(step: () => Promise<RetentionStep>, signal?: AbortSignal): P
     if (done.pruned === 0) looked += done.looked
   }
   return pruned
+}
+
+/** What is left of archives that were deleted or given up. */
+async function deleteLeftovers(pool: pg.Pool): Promise<RetentionStep> {
+  const pruned = await deleteUnfinishedArchives(pool, steps.items)
+  return { looked: pruned, pruned, is_round: pruned < steps.items }
 }

@@ -1,7 +1,13 @@
 import type pg from 'pg'
 import { describe, expect } from 'vitest'
+import { itemsOf, requireArchive } from '../../src/client/read-archive.ts'
+import { queryOn } from '../../src/db/query.ts'
 import { sweep } from '../../src/lifecycle/sweep.ts'
-import { pruneArchives, pruneOperations } from '../../src/store/retention.ts'
+import {
+  deleteUnfinishedArchives,
+  pruneArchives,
+  pruneOperations,
+} from '../../src/store/retention.ts'
 import { explain, workOf } from '../support/explained.ts'
 import { completed, failed, HandDriven } from '../support/hand-driven.ts'
 import { expectHealthy } from '../support/healthy.ts'
@@ -359,7 +365,9 @@ describe('archives', () => {
     return rows[0].archive_id as number
   }
 
-  test('go whole when their time is over; those of other policies stay', async ({ pool }) => {
+  test('go when their time is over, and then all that they held; those of other policies stay', async ({
+    pool,
+  }) => {
     await archive(pool, 'a')
     const kept = await archive(pool, 'kept')
     await ageBy(pool, '40 days')
@@ -368,6 +376,8 @@ describe('archives', () => {
     await setPolicy(pool, 'month', { pattern: 'any', archive_retention: '30 days' })
     await setPolicy(pool, 'users', { pattern: 'user', archive_retention: '1 year' })
     expect(await pruneArchives(pool, 20)).toEqual({ looked: 3, pruned: 1, is_round: true })
+    await sweep({ pool })
+    expect(await count(pool, 'unfinished_archives')).toBe(0)
     const idsOf = async (table: string, column: string) =>
       (await pool.query(`select distinct ${column} as id from ${table} order by 1`)).rows.map(
         ({ id }) => id,
@@ -389,6 +399,28 @@ describe('archives', () => {
     ])
     const { rows: prunings } = await pool.query('select policy, archives from prunings')
     expect(prunings).toEqual([{ policy: 'month', archives: 1 }])
+  })
+
+  test('whoever reads one that goes at that moment is told, and gets nothing with a gap', async ({
+    pool,
+  }) => {
+    const id = await archive(pool, 'a')
+    await pool.query(
+      `insert into archived_messages (archive_id, position, item_id, type, item)
+       select $1, n, 'item ' || n, 'message', '{}' from generate_series(3, 300) n`,
+      [id],
+    )
+    await pool.query('update thread_archives set items = 300')
+    const database = { query: queryOn(pool), schema: 'public' }
+    const reader = itemsOf(database, await requireArchive(database, id))
+    for (let n = 1; n <= 100; n++) await reader.next()
+    await ageBy(pool, '40 days')
+    await setPolicy(pool, 'month', { pattern: 'any', archive_retention: '30 days' })
+    await pruneArchives(pool, 20)
+    expect(await deleteUnfinishedArchives(pool, 150)).toBe(150)
+    await expect(reader.next()).rejects.toMatchObject({ code: 'archive_not_found' })
+    await sweep({ pool })
+    expect(await count(pool, 'archived_messages')).toBe(0)
   })
 
   test('one that somebody reads under a lock stays until the next round', async ({

@@ -104,8 +104,8 @@ begin
   update sweep_positions s set after = case when is_round then 0 else v_step[looked] end where s.sweep = 'operations';
 end $$;
 
--- One step along the archives, as prune_operations. The row of thread_archives goes together with what it
--- stands for: whoever reads sees all of an archive or nothing.
+-- One step along the archives, as prune_operations. The row of thread_archives goes at once, so that the
+-- archive counts no more; its messages, which may be many, are left to delete_unfinished_archives.
 create function prune_archives(p_limit integer, out looked integer, out pruned integer, out is_round boolean)
 language plpgsql security definer
   set search_path from current set plan_cache_mode = force_generic_plan
@@ -133,7 +133,7 @@ begin
   is_round := looked < p_limit or cardinality(v_step) < looked;
   begin
     with old as (
-      select a.id, a.thread_id, a.generation, p.name as policy
+      select a.id, a.thread_id, a.generation, a.operation_id, p.name as policy
         from thread_archives a
         left join threads t on t.id = a.thread_id
        cross join lateral policy_of(t.policy, t.user_id, t.session_id, t.topic) as p
@@ -142,7 +142,7 @@ begin
     ), archives as (
       delete from thread_archives a using old where a.id = old.id returning old.policy
     ), messages as (
-      delete from archived_messages m using old where m.archive_id = old.id
+      insert into unfinished_archives (archive_id, operation_id, thread_id) select old.id, old.operation_id, old.thread_id from old
     ), runs as (
       delete from archived_runs r using old where r.archive_id = old.id
     ), generations as (
