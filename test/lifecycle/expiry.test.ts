@@ -107,6 +107,29 @@ describe('whose time is over', () => {
     expect(await askedToExpire(pool)).toEqual(['goes on 1'])
   })
 
+  test('whatever the thread does with messages that find it busy', async ({ pool, connected }) => {
+    await setPolicy(pool, 'p', { pattern: 'any', absolute_ttl: '1 day' })
+    await insertIdleThreads(pool, { count: 6 })
+    const strategies = ['enqueue', 'reject', 'interrupt', 'latest', 'merge', 'interrupt+merge']
+    await pool.query(
+      `update threads set if_busy = ($1::text[])[split_part(id, ' ', 2)::int], debounce_ms = 1000`,
+      [strategies],
+    )
+    const dispatcher = await HandDriven.signOn(await connected(), 'd1', { concurrency: 100 })
+    for (let n = 1; n <= 6; n++) {
+      await pool.query(
+        `insert into thread_operations (thread_id, operation, data) values ($1, 'update_thread', '{"metadata": {"a": "b"}}')`,
+        [`idle ${n}`],
+      )
+    }
+    expect(await dispatcher.claim()).toHaveLength(6)
+    expect(await expireThreads(pool, 200)).toMatchObject({ requested: 6 })
+    const { rows } = await pool.query(
+      `select status, debounce_ms from thread_operations where operation = 'expire_thread'`,
+    )
+    expect(rows).toEqual(Array(6).fill({ status: 'pending', debounce_ms: null }))
+  })
+
   test('nobody whose row is held by a transaction, which delays nobody else', async ({
     pool,
     connected,
