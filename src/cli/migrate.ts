@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { migrate } from '../client/migrate.ts'
 import { loadConfig } from '../config.ts'
 import { type ClockworkState, clockworkSchema } from '../db/clockwork-tables.ts'
-import { migrationStatus } from '../db/migrate.ts'
+import { clockworkStatus, migrationStatus } from '../db/migrate.ts'
 import { operationData } from '../operations/data/index.ts'
 import { dataCheckSql } from '../operations/data-check.ts'
 import { count } from './table.ts'
@@ -32,14 +32,15 @@ async function apply(options: Options, json: boolean): Promise<void> {
   if (generatedChanged) console.log('wrote the check of data anew')
   const done = applied.length + already.length
   console.log(`Schema "${options.schema}" is up to date (${count(done, 'migration')}).`)
-  if (isDue(clockwork)) console.error(noClockwork(options.schema, clockwork))
+  if (clockwork === 'denied') console.error(noClockwork(clockworkSchema(options.schema)))
 }
 
 async function showStatus(options: Options, json: boolean): Promise<void> {
-  const { applied, pending, generated, clockwork } = await migrationStatus({
+  const { applied, pending, generated } = await migrationStatus({
     ...options,
     generatedSql: dataCheckSql(operationData),
   })
+  const clockwork = await clockworkStatus(options)
   const current = pending.length === 0 && generated === 'current' && !isDue(clockwork)
   process.exitCode = current ? 0 : 1
   if (json) return console.log(JSON.stringify({ current, applied, pending, generated, clockwork }))
@@ -56,6 +57,6 @@ async function showStatus(options: Options, json: boolean): Promise<void> {
 
 const isDue = (clockwork: ClockworkState) => clockwork === 'missing' || clockwork === 'outdated'
 
-const noClockwork = (schema: string, state: ClockworkState) =>
-  `The tables of pg-boss are ${state}, because this role may not create or own them: nothing expires by itself.
-Have somebody run: CREATE SCHEMA "${clockworkSchema(schema)}" AUTHORIZATION <this role>; then run "inturn migrate" again.`
+const noClockwork = (name: string) =>
+  `The tables of pg-boss were not made or changed, because this role may not: nothing expires by itself.
+Have somebody run: CREATE SCHEMA "${name}" AUTHORIZATION <this role>; then run "inturn migrate" again.`

@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto'
 import type pg from 'pg'
-import { getConstructionPlans, getMigrationPlans } from 'pg-boss'
 
 /** `newer`: a later version of inturn has migrated them. */
 export type ClockworkState = 'current' | 'missing' | 'outdated' | 'newer'
@@ -16,39 +15,48 @@ export async function clockworkState(
   queryable: pg.ClientBase | pg.Pool,
   schema: string,
 ): Promise<ClockworkState> {
-  return stateOf(await versionThere(queryable, clockworkSchema(schema)))
+  return stateOf(await versionThere(queryable, clockworkSchema(schema)), await plans())
 }
 
 /**
  * Creates the tables of pg-boss or brings them up to date, in the caller's transaction: so dispatchers need
- * no right to create anything.
+ * no right to create anything. Returns how they are now.
  */
-export async function applyClockwork(client: pg.ClientBase, schema: string): Promise<void> {
+export async function applyClockwork(
+  client: pg.ClientBase,
+  schema: string,
+): Promise<'current' | 'newer'> {
   const name = clockworkSchema(schema)
   const version = await versionThere(client, name)
-  const state = stateOf(version)
+  const boss = await plans()
+  const state = stateOf(version, boss)
   if (state === 'missing') {
     // "if not exists" alone would need the right to create schemas, even where there is nothing to do.
     const { rows } = await client.query('select to_regnamespace($1) as found', [quoted(name)])
     if (rows[0].found === null) await client.query(`create schema ${quoted(name)}`)
     await client.query(
-      withinTransaction(getConstructionPlans(quoted(name), { createSchema: false })),
+      withinTransaction(boss.getConstructionPlans(quoted(name), { createSchema: false })),
     )
   } else if (state === 'outdated') {
-    await client.query(withinTransaction(getMigrationPlans(quoted(name), version as number)))
+    await client.query(withinTransaction(boss.getMigrationPlans(quoted(name), version as number)))
   }
+  return state === 'newer' ? 'newer' : 'current'
 }
 
-/** Of what the installed pg-boss would create. */
-const wanted = Number(/\.version\(version\) VALUES \('(\d+)'\)/.exec(getConstructionPlans())?.[1])
+/** Loaded when it is asked for: whoever imports inturn as a client need not wait for it. */
+const plans = () => import('pg-boss')
 
 const quoted = (name: string) => `"${name}"`
 
 const withinTransaction = (plan: string) =>
   plan.replace(/^\s*BEGIN;/, '').replace(/COMMIT;\s*$/, '')
 
-function stateOf(version: number | null): ClockworkState {
+function stateOf(
+  version: number | null,
+  { getConstructionPlans }: Awaited<ReturnType<typeof plans>>,
+): ClockworkState {
   if (version === null) return 'missing'
+  const wanted = Number(/\.version\(version\) VALUES \('(\d+)'\)/.exec(getConstructionPlans())?.[1])
   if (version === wanted) return 'current'
   return version < wanted ? 'outdated' : 'newer'
 }

@@ -27,17 +27,16 @@ export type MigrateResult = {
   /** Whether the generated function was written anew. */
   generatedChanged: boolean
   /**
-   * The tables of pg-boss, which the sweeps are scheduled with: not `current` where the role may not create
-   * their schema. Everything else works without them.
+   * The tables of pg-boss, which the sweeps are scheduled with: `denied` where the role may not create or
+   * change them. Everything else works without them.
    */
-  clockwork: ClockworkState
+  clockwork: 'current' | 'newer' | 'denied'
 }
 
 export type MigrationStatus = {
   applied: string[]
   pending: string[]
   generated: GeneratedState
-  clockwork: ClockworkState
 }
 
 /**
@@ -53,7 +52,7 @@ export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
     applied: [],
     already: [],
     generatedChanged: false,
-    clockwork: 'missing',
+    clockwork: 'denied',
   }
   const { generatedSql, lockTimeoutMs = 30_000 } = options
   try {
@@ -79,10 +78,9 @@ export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
       })
     }
     const clockwork = { name: 'the tables of pg-boss', sql: '' }
-    await inTransaction(client, schema, lockTimeoutMs, clockwork, () =>
-      applyClockwork(client, schema),
-    ).catch(unlessDenied)
-    result.clockwork = await clockworkState(client, schema)
+    await inTransaction(client, schema, lockTimeoutMs, clockwork, async () => {
+      result.clockwork = await applyClockwork(client, schema)
+    }).catch(unlessDenied)
     return result
   } finally {
     await client.end()
@@ -106,8 +104,17 @@ export async function migrationStatus(options: MigrateOptions): Promise<Migratio
       applied: names.filter((name) => history.has(name)),
       pending: names.filter((name) => !history.has(name)),
       generated: await generatedState(client, schema, options.generatedSql),
-      clockwork: await clockworkState(client, schema),
     }
+  } finally {
+    await client.end()
+  }
+}
+
+/** How the tables of pg-boss are. Throws `database_unreachable`, and what the database says where they may not be read. */
+export async function clockworkStatus(options: MigrateOptions): Promise<ClockworkState> {
+  const { schema, client } = await prepare(options)
+  try {
+    return await clockworkState(client, schema)
   } finally {
     await client.end()
   }

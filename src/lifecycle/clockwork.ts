@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type pg from 'pg'
-import { PgBoss } from 'pg-boss'
+import type { PgBoss } from 'pg-boss'
 import { clockworkSchema, clockworkState } from '../db/clockwork-tables.ts'
 import { InturnError } from '../errors.ts'
 import type { Logger } from '../log.ts'
@@ -65,7 +65,8 @@ export class Clockwork {
   async #begin(): Promise<PgBoss> {
     const { pool, schema } = this.#options
     await this.#requireTables()
-    const boss = new PgBoss({
+    const pgBoss = await import('pg-boss') // large, and nobody but a dispatcher needs it
+    const boss = new pgBoss.PgBoss({
       db: { executeSql: (text, values) => pool.query(text, values) },
       schema: `"${clockworkSchema(schema)}"`,
       // Both need more rights than a dispatcher has.

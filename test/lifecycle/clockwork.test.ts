@@ -4,7 +4,7 @@ import { connect } from '../../src/db/connect.ts'
 import { migrate } from '../../src/db/migrate.ts'
 import { createPool } from '../../src/db/pool.ts'
 import { Clockwork } from '../../src/lifecycle/clockwork.ts'
-import { start } from '../cli/cli.ts'
+import { inturn, start } from '../cli/cli.ts'
 import { insertRow } from '../support/line.ts'
 import { test } from '../support/own-database.ts'
 import { query } from '../support/query.ts'
@@ -114,12 +114,20 @@ test('needs no right to create anything', async ({ url, pool }) => {
   const role = `dispatcher_${new URL(url).pathname.slice(1)}`
   await pool.query(`
     create role ${role} login password 'pass';
-    grant usage on schema public, public_boss to ${role};
-    grant select, insert, update, delete on all tables in schema public, public_boss to ${role}`)
+    grant usage on schema public to ${role};
+    grant select, insert, update, delete on all tables in schema public to ${role}`)
   const limited = new URL(url)
   limited.username = role
   limited.password = 'pass'
   try {
+    // Who takes no part in it needs no right on its tables either.
+    expect(await inturn(['sweep'], { databaseUrl: limited.href })).toMatchObject({ code: 0 })
+    const refused = startClockwork(limited.href)
+    await waitFor(() => refused.logged.some(({ err }) => /permission denied/.test(err?.message)))
+    await refused.stop()
+    await pool.query(`
+      grant usage on schema public_boss to ${role};
+      grant select, insert, update, delete on all tables in schema public_boss to ${role}`)
     await setPolicy(pool, 'p', { pattern: 'any', idle_ttl: '1 day' })
     await insertIdleThreads(pool)
     const { logged, stop } = startClockwork(limited.href)
