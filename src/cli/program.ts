@@ -20,8 +20,8 @@ import { retryCommand } from './retry.ts'
 import { settingOption } from './setting-option.ts'
 import { statusCommand } from './status.ts'
 import { streamCommand } from './stream.ts'
-import { threadCommand, threadsCommand } from './threads.ts'
 import { sweepCommand } from './sweep.ts'
+import { threadCommand, threadsCommand } from './threads.ts'
 import { submitCommand, toolCallsCommand } from './tool-calls.ts'
 
 /** At the same distance from src/cli as from dist/cli. */
