@@ -4030,7 +4030,7 @@ CREATE OR REPLACE FUNCTION public.thread_warning(p_provider text, p_messages big
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
- SELECT format('%s of at most %s messages: give it a policy with max_messages, so that it is rotated before %s refuses more'::text, p_messages, messages_limit(p_provider), p_provider) AS format
+ SELECT format('%s of the %s messages that the provider takes: rotate_thread begins anew, and max_messages of a policy has it done in time'::text, p_messages, messages_limit(p_provider)) AS format
    WHERE (((p_messages)::numeric >= (0.8 * (messages_limit(p_provider))::numeric)) AND (COALESCE(p_max_messages, '9223372036854775807'::bigint) > messages_limit(p_provider)));
 END;
 
@@ -4392,10 +4392,7 @@ create view thread_stats as
             WHEN t.provider_thread_id IS NOT NULL THEN t.generation_since + policy.max_age
             ELSE NULL::timestamp with time zone
         END AS rotates_after,
-        CASE
-            WHEN t.provider = 'assistants'::text AND this_generation.messages >= 80000 THEN format('%s of the 100000 messages that the provider takes: rotate_thread begins anew'::text, this_generation.messages)
-            ELSE NULL::text
-        END AS warning,
+    thread_warning(t.provider, this_generation.messages, policy.max_messages) AS warning,
     archive.count AS archives,
     archive.last_id AS last_archive_id,
     archive.last_at AS last_archived_at,

@@ -110,7 +110,7 @@ export class Clockwork {
     for (const { thread_id, messages, warning } of swept.near_limit) {
       if (this.#warned.has(thread_id)) continue
       this.#warned.add(thread_id)
-      log.warn({ thread: thread_id, messages }, `near the provider's limit: ${warning}`)
+      log.warn({ thread: thread_id, messages }, `a thread holds ${warning}`)
     }
     const { near_limit, ...figures } = swept
     log.debug({ ...figures, near_limit: near_limit.length }, 'swept')

@@ -30,7 +30,7 @@ test('sweep does once what policies ask for, without dispatchers and without pg-
     [
       'expiry: asked for the end of 3 conversations (3 under way)',
       'retention: deleted 2 operations and 0 archives',
-      'warning: long holds 99000 of at most 100000 messages: give it a policy with max_messages, so that it is rotated before assistants refuses more\n',
+      'warning: long holds 99000 of the 100000 messages that the provider takes: rotate_thread begins anew, and max_messages of a policy has it done in time\n',
     ].join('\n'),
   )
   const json = await inturn(['sweep', '--json'], { databaseUrl: url })

@@ -217,7 +217,7 @@ test('warns once of a thread that comes near to what its provider takes', async 
     {
       thread: 'long',
       messages: 80_000,
-      msg: expect.stringContaining('of at most 100000 messages'),
+      msg: expect.stringContaining('of the 100000 messages'),
     },
   ])
   await setPolicy(pool, 'p', { pattern: 'any', max_messages: 90_000 })

@@ -14,7 +14,7 @@ test.for(providerNames)(
 test('a thread is warned of from 80 % on, unless it is rotated before', async ({ pool }) => {
   const warning = async (...values: unknown[]) =>
     (await pool.query('select thread_warning($1, $2, $3) as warning', values)).rows[0].warning
-  expect(await warning('assistants', 80_000, null)).toContain('80000 of at most 100000 messages')
+  expect(await warning('assistants', 80_000, null)).toContain('80000 of the 100000 messages')
   expect(await warning('assistants', 80_000, 100_001)).toContain('80000')
   expect(await warning('assistants', 79_999, null)).toBeNull()
   expect(await warning('assistants', 99_999, 100_000)).toBeNull()

@@ -10,8 +10,8 @@ $$;
 -- p_max_messages. Null: nothing. Parsed here and now, for views.
 create function thread_warning(p_provider text, p_messages bigint, p_max_messages bigint) returns text
 language sql immutable parallel safe begin atomic
-  select format('%s of at most %s messages: give it a policy with max_messages, so that it is rotated before %s refuses more',
-                p_messages, messages_limit(p_provider), p_provider)
+  select format('%s of the %s messages that the provider takes: rotate_thread begins anew, and max_messages of a policy has it done in time',
+                p_messages, messages_limit(p_provider))
    where p_messages >= 0.8 * messages_limit(p_provider)
      and coalesce(p_max_messages, 9223372036854775807) > messages_limit(p_provider);
 end;

@@ -59,8 +59,7 @@ select t.id as thread_id, line.state, t.user_id, t.session_id, t.topic, t.labels
        expiry.at as expires_at, expiry.because as expires_because,
        policy.max_messages as rotates_at_messages, policy.max_tokens as rotates_at_tokens,
        case when t.provider_thread_id is not null then t.generation_since + policy.max_age end as rotates_after,
-       case when t.provider = 'assistants' and this_generation.messages >= 80000
-            then format('%s of the 100000 messages that the provider takes: rotate_thread begins anew', this_generation.messages) end as warning,
+       thread_warning(t.provider, this_generation.messages, policy.max_messages) as warning,
        archive.count as archives, archive.last_id as last_archive_id, archive.last_at as last_archived_at,
        t.created_at
   from threads t
