@@ -4,7 +4,7 @@ import type { PgBoss } from 'pg-boss'
 import { clockworkSchema, clockworkState } from '../db/clockwork-tables.ts'
 import { InturnError } from '../errors.ts'
 import type { Logger } from '../log.ts'
-import { type Swept, sweep } from './sweep.ts'
+import { sweep } from './sweep.ts'
 
 export type ClockworkOptions = {
   /** Two connections of its own are enough; any pooler will do. */
@@ -78,7 +78,12 @@ export class Clockwork {
     try {
       await boss.start()
       // One at a time, and one more behind it; a dispatcher that dies within is noticed by its silence.
-      await boss.createQueue(queue, { policy: 'stately', retryLimit: 0, heartbeatSeconds: 30 })
+      await boss.createQueue(queue, {
+        policy: 'stately',
+        retryLimit: 0,
+        heartbeatSeconds: 30,
+        deleteAfterSeconds: 86_400,
+      })
       await boss.schedule(queue, '* * * * *')
       await boss.send(queue)
       await boss.work(queue, { pollingIntervalSeconds: 2 }, () => this.#sweep())
@@ -103,7 +108,8 @@ export class Clockwork {
     )
   }
 
-  async #sweep(): Promise<Swept> {
+  /** What it returns is kept with the job, for a day. */
+  async #sweep(): Promise<object> {
     const { pool, log } = this.#options
     const { signal } = this.#stopping
     const swept = await sweep({ pool, forMs: sweepForMs, signal })
@@ -112,9 +118,9 @@ export class Clockwork {
       this.#warned.add(thread_id)
       log.warn({ thread: thread_id, messages }, `a thread holds ${warning}`)
     }
-    const { near_limit, ...figures } = swept
-    log.debug({ ...figures, near_limit: near_limit.length }, 'swept')
-    return swept
+    const figures = { ...swept, near_limit: swept.near_limit.length }
+    log.debug(figures, 'swept')
+    return figures
   }
 
   async #end(boss: PgBoss | undefined): Promise<void> {
