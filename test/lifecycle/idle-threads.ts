@@ -23,7 +23,7 @@ export async function insertIdleThreads(pool: pg.Pool, options: IdleThreads = {}
       `with made as (
          insert into threads (id, provider, provider_thread_id, generation, generation_since, last_active_at, created_at,
                               user_id, session_id, topic, policy, on_failure)
-         select $1 || ' ' || n, 'responses', 'conv_' || lpad(to_hex(n), 40, md5($1)), 1, clock_timestamp() - $4::interval,
+         select $1 || ' ' || n, 'responses', 'conv_' || md5($1) || lpad(to_hex(n), 8, '0'), 1, clock_timestamp() - $4::interval,
                 clock_timestamp() - $3::interval + n * interval '1 microsecond', clock_timestamp() - $4::interval, $5, $6, $7, $8, $9
            from generate_series(1, $2::integer) as n
          returning id, provider_thread_id, generation_since)
@@ -78,7 +78,7 @@ export async function askedToExpire(pool: pg.Pool): Promise<string[]> {
 /** As the clock of the clockwork does once a minute. */
 export const askForSweep = (pool: pg.Pool) =>
   pool.query(
-    `insert into public_boss.job (name, policy, retry_limit) values ('sweeps', 'stately', 0)`,
+    `insert into public_boss.job (name, policy, retry_limit) values ('sweeps', 'stately', 0) on conflict do nothing`,
   )
 
 /** As if these threads had last been served that long ago, an interval of PostgreSQL. */
