@@ -126,6 +126,7 @@ async function perform(
     operation,
     data: data.data,
     provider,
+    providers: options.providers,
     call: { signal, timeoutMs: callTimeoutMs, onEvent: (event) => stream.said(event) },
     journal,
     stream,

@@ -17,6 +17,7 @@ export type Context = {
   requests: RequestLog
   runs: RunLog
   conflicts: ConflictLog
+  keptItems: KeptItem[]
 }
 
 /** A message as the judge of a test wants it, whatever the surface. */
@@ -28,6 +29,15 @@ export type HistoryEntry = {
   metadata: Record<string, string>
   /** The run or response that wrote it, or (Responses) brought it along; null when a caller added it. */
   runId: string | null
+}
+
+/** An item that stood in a conversation when that was deleted: the provider keeps it, out of everybody's reach. */
+export type KeptItem = {
+  conversation: string
+  id: string
+  type: string
+  /** Null for what is no message. */
+  text: string | null
 }
 
 /** One of the two halves of the API. Of threads and conversations that it does not have it knows nothing. */

@@ -5,7 +5,7 @@ import { Activity } from './activity.ts'
 import { ApiError } from './api-error.ts'
 import { assistantsSurface } from './assistants/index.ts'
 import { type ConflictEntry, ConflictLog } from './conflict-log.ts'
-import type { Context, HistoryEntry } from './context.ts'
+import type { Context, HistoryEntry, KeptItem } from './context.ts'
 import { withIdNotFound } from './errors.ts'
 import { checkFaults } from './faults/check.ts'
 import type { Fault } from './faults/knobs.ts'
@@ -22,7 +22,7 @@ import { type EmulatorStats, statsOf } from './stats.ts'
 
 export type { ConflictCause, ConflictKind } from './api-error.ts'
 export type { ConflictEntry } from './conflict-log.ts'
-export type { HistoryEntry } from './context.ts'
+export type { HistoryEntry, KeptItem } from './context.ts'
 export { defaultModel } from './default-model.ts'
 export type { Fault, FaultName, FaultOf } from './faults/knobs.ts'
 export type { FaultReport } from './faults/plan.ts'
@@ -56,6 +56,8 @@ export type Emulator = {
   requests(filter?: RequestFilter): RequestEntry[]
   /** Every lock error that was served; also `GET /emulator/conflicts`. */
   conflicts(): ConflictEntry[]
+  /** Items that were left in conversations when these were deleted, and that a provider would keep; also `GET /emulator/kept-items`. */
+  keptItems(): KeptItem[]
   /** The plan in force and how often each of its faults struck; also `GET /emulator/faults`. */
   readonly faults: FaultReport
   /**
@@ -86,6 +88,7 @@ export async function startEmulator(options: EmulatorOptions = {}): Promise<Emul
     requests: new RequestLog(),
     runs,
     conflicts: new ConflictLog(runs),
+    keptItems: [],
   }
   const assistants = assistantsSurface(context)
   const responses = responsesSurface(context)
@@ -121,6 +124,7 @@ export async function startEmulator(options: EmulatorOptions = {}): Promise<Emul
     runs: (threadId) => runs.find(threadId),
     requests: (filter) => context.requests.find(filter),
     conflicts: () => context.conflicts.entries,
+    keptItems: () => context.keptItems,
     get faults() {
       return plan.report
     },

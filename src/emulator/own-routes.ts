@@ -52,6 +52,7 @@ export function ownRoutes(
       body: context.requests.find(checked(requestQuery, query)),
     })),
     route('GET', '/emulator/conflicts', () => ({ body: context.conflicts.entries })),
+    route('GET', '/emulator/kept-items', () => ({ body: context.keptItems })),
     ...faultRoutes(context.faults, startForeignRun),
   ]
 }

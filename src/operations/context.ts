@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import type { Outcome } from '../model/outcome.ts'
+import type { ProviderName } from '../model/thread.ts'
 import type { DeadlinePolicy } from '../model/tool-deadline.ts'
 import type { CallOptions, Provider } from '../provider/provider.ts'
 import type { ClaimedOperation } from '../store/claim.ts'
@@ -11,7 +12,10 @@ export type OperationContext<Data = unknown> = {
   operation: ClaimedOperation
   /** Checked by the operation's schema. */
   data: Data
+  /** Of its thread. */
   provider: Provider
+  /** All that this dispatcher has settings for. */
+  providers: Partial<Record<ProviderName, Provider>>
   /** For every call of the provider. */
   call: CallOptions
   journal: Journal

@@ -90,6 +90,24 @@ export type Progress = {
     items: number
     last_item_id: string | null
   }
+  /** The conversation is being deleted, which is carried to its end whoever wants it cancelled. */
+  deleting?: {
+    at: string
+    /** Later operations begin a new one. */
+    reopen: boolean
+    /** The archive that was written before. */
+    archive_id: number | null
+  }
+  /** How far the deletion of the provider thread is that is being deleted now. */
+  emptying?: {
+    generation: number
+    /** When it began. */
+    since: string
+    /** Items deleted so far. */
+    items: number
+    /** None is left: the provider thread itself is deleted next, or was. */
+    done: boolean
+  }
 }
 
 /** An operation that this dispatcher holds, with what it needs of its thread. */

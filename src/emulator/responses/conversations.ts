@@ -6,7 +6,7 @@ import { withIdNotFound } from '../errors.ts'
 import { longId } from '../ids.ts'
 import { type Route, route } from '../router.ts'
 import { metadataSchema, parse } from '../validate.ts'
-import { itemsSchema, servedItems } from './input.ts'
+import { itemsSchema, itemText, servedItems } from './input.ts'
 import { append, type ConversationState, conversationOf, type ResponsesState } from './state.ts'
 
 const createBody = z.strictObject({
@@ -48,9 +48,14 @@ export function conversationRoutes(context: Context, state: ResponsesState): Rou
       conversation.metadata = metadata ?? conversation.metadata
       return { body: conversation }
     }),
-    // Goes even while a response is active: no refusal of it was ever reported.
+    // Goes even while a response is active: no refusal of it was ever reported. Its items stay.
     route('DELETE', '/conversations/:conversation_id', ({ params }) => {
-      const { id } = conversationOf(state, params.conversation_id).conversation
+      const { conversation, items } = conversationOf(state, params.conversation_id)
+      const { id } = conversation
+      for (const item of items) {
+        const text = item.type === 'message' ? itemText(item.content) : null
+        context.keptItems.push({ conversation: id, id: item.id, type: item.type, text })
+      }
       state.conversations.delete(id)
       return {
         body: {

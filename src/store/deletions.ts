@@ -1,0 +1,65 @@
+import type pg from 'pg'
+import type { DeletionProof } from '../model/outcome.ts'
+import type { ProviderName } from '../model/thread.ts'
+import type { Progress } from './claim.ts'
+import { jsonbText } from './jsonb-text.ts'
+import type { ClaimOfCalls } from './tool-calls.ts'
+
+/** A provider thread that is to be deleted. */
+export type DeletionFacts = {
+  provider: ProviderName
+  /** What was seen when it was deleted; null: as far as is known it is there. */
+  proof: DeletionProof | null
+  /** Since when no operation has written to it (ISO 8601, database clock). */
+  quiet_since: string
+}
+
+/** What is known of a provider thread of the operation's thread; null: it never had such a one. */
+export async function readDeletionFacts(
+  pool: pg.Pool,
+  operationId: number,
+  generation: number,
+): Promise<DeletionFacts | null> {
+  const { rows } = await pool.query(
+    'select provider, proof, to_jsonb(quiet_since) as quiet_since from deletion_facts($1, $2)',
+    [operationId, generation],
+  )
+  return rows[0] ?? null
+}
+
+/**
+ * From now on the operation is not cancelled any more and, where it `closes` the thread, no operation
+ * joins its line. Gives what is noted as progress; null: the claim is lost; as for the others.
+ */
+export async function beginDeletion(
+  pool: pg.Pool,
+  { dispatcherId, id, attempts }: ClaimOfCalls,
+  closes: boolean,
+  facts: Omit<NonNullable<Progress['deleting']>, 'at'>,
+): Promise<Progress | null> {
+  const { rows } = await pool.query('select begin_deletion($1, $2, $3, $4, $5) as noted', [
+    dispatcherId,
+    id,
+    attempts,
+    closes,
+    jsonbText(facts),
+  ])
+  return rows[0].noted
+}
+
+/** Writes down that a provider thread was seen to be gone, and gives the proof. */
+export async function noteDeletion(
+  pool: pg.Pool,
+  { dispatcherId, id, attempts }: ClaimOfCalls,
+  generation: number,
+  items: number,
+): Promise<DeletionProof | null> {
+  const { rows } = await pool.query('select note_deletion($1, $2, $3, $4, $5) as proof', [
+    dispatcherId,
+    id,
+    attempts,
+    generation,
+    items,
+  ])
+  return rows[0].proof
+}
