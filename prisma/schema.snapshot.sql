@@ -71,12 +71,13 @@ create table erasures (
   user_id text not null,
   requested_by text not null,
   requested_at timestamp(6) with time zone default clock_timestamp() not null,
+  progress jsonb default '{}'::jsonb not null,
   finished_at timestamp(6) with time zone,
   report jsonb,
   constraint erasure_user_id_has_1_to_255_characters CHECK (((length(user_id) >= 1) AND (length(user_id) <= 255))),
   constraint erasures_pkey PRIMARY KEY (id)
 );
-CREATE INDEX erasures_under_way ON public.erasures USING btree (id) WHERE (finished_at IS NULL);
+CREATE UNIQUE INDEX erasures_under_way ON public.erasures USING btree (user_id) WHERE (finished_at IS NULL);
 
 create table lane_runs (
   operation_id bigint not null,
@@ -179,7 +180,7 @@ create table thread_archives (
 );
 CREATE INDEX archives_by_age ON public.thread_archives USING btree (archived_at);
 CREATE INDEX archives_of_a_thread ON public.thread_archives USING btree (thread_id, generation);
-CREATE INDEX archives_of_a_user ON public.thread_archives USING btree (user_id, id) WHERE (user_id IS NOT NULL);
+CREATE INDEX archives_of_a_user ON public.thread_archives USING btree (user_id) WHERE (user_id IS NOT NULL);
 
 create table thread_generations (
   thread_id text not null,
@@ -267,6 +268,13 @@ create table thread_policies (
   operation_retention interval,
   created_at timestamp(6) with time zone default clock_timestamp() not null,
   updated_at timestamp(6) with time zone default clock_timestamp() not null,
+  constraint policy_carries_over_less_than_it_rotates_at CHECK ((carry_over < max_messages)),
+  constraint policy_carry_over_is_0_to_100 CHECK (((carry_over >= 0) AND (carry_over <= 100))),
+  constraint policy_limits_are_at_least_1 CHECK (((max_messages >= 1) AND (max_tokens >= 1))),
+  constraint policy_name_has_1_to_255_characters CHECK (((length(name) >= 1) AND (length(name) <= 255))),
+  constraint policy_on_expiry_is_known CHECK ((on_expiry = ANY (ARRAY['archive_and_delete'::text, 'archive'::text, 'delete'::text]))),
+  constraint policy_pattern_is_known CHECK ((pattern = ANY (ARRAY['user'::text, 'session'::text, 'topic'::text, 'user+session'::text, 'user+topic'::text, 'session+topic'::text, 'user+session+topic'::text, 'none'::text, 'any'::text]))),
+  constraint policy_times_are_positive CHECK (((absolute_ttl > '00:00:00'::interval) AND (idle_ttl > '00:00:00'::interval) AND (max_age > '00:00:00'::interval) AND (archive_retention > '00:00:00'::interval) AND (operation_retention > '00:00:00'::interval))),
   constraint thread_policies_pattern_key UNIQUE (pattern),
   constraint thread_policies_pkey PRIMARY KEY (name)
 );
@@ -294,6 +302,7 @@ create table threads (
   last_active_at timestamp(6) with time zone default clock_timestamp() not null,
   lifecycle_operation_id bigint,
   ended_before bigint default 0 not null,
+  erase_before bigint default 0 not null,
   messages_so_far bigint default 0 not null,
   runs_so_far bigint default 0 not null,
   input_tokens_so_far bigint default 0 not null,
@@ -319,9 +328,10 @@ CREATE INDEX threads_by_labels ON public.threads USING gin (labels jsonb_path_op
 CREATE INDEX threads_by_metadata ON public.threads USING gin (metadata jsonb_path_ops);
 CREATE INDEX threads_by_provider_thread ON public.threads USING btree (provider_thread_id) WHERE (provider_thread_id IS NOT NULL);
 CREATE INDEX threads_in_a_sweep ON public.threads USING btree (lifecycle_operation_id) WHERE (lifecycle_operation_id IS NOT NULL);
-CREATE INDEX threads_of_a_session ON public.threads USING btree (session_id, id) WHERE (session_id IS NOT NULL);
-CREATE INDEX threads_of_a_topic ON public.threads USING btree (topic, id) WHERE (topic IS NOT NULL);
-CREATE INDEX threads_of_a_user ON public.threads USING btree (user_id, id) WHERE (user_id IS NOT NULL);
+CREATE INDEX threads_of_a_session ON public.threads USING btree (session_id) WHERE (session_id IS NOT NULL);
+CREATE INDEX threads_of_a_topic ON public.threads USING btree (topic) WHERE (topic IS NOT NULL);
+CREATE INDEX threads_of_a_user ON public.threads USING btree (user_id, topic) WHERE (user_id IS NOT NULL);
+CREATE INDEX threads_to_erase ON public.threads USING btree (id) WHERE (erase_before > 0);
 
 create table tool_calls (
   operation_id bigint not null,
@@ -401,82 +411,90 @@ begin
   return jsonb_build_object('archiving', v_archiving);
 end $function$;
 
-CREATE OR REPLACE FUNCTION public.adopt_provider_thread(p_dispatcher text, p_id bigint, p_attempts integer, p_provider_thread_id text, OUT held boolean, OUT in_use_by text)
- RETURNS record
+CREATE OR REPLACE FUNCTION public.advance_erasure(p_id bigint, p_limit integer)
+ RETURNS text
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'public', 'pg_temp'
- SET lock_timeout TO '500ms'
+ SET "inturn.line" TO 'on'
  SET plan_cache_mode TO 'force_generic_plan'
  SET enable_seqscan TO 'off'
  SET enable_bitmapscan TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '1s'
 AS $function$
 declare
-  v_thread text;
+  v_erasure erasures;
+  v_seen record;
+  v_ready bigint[];
+  v_threads text[];
+  v_erased integer;
+  v_archive bigint;
 begin
-  perform pg_advisory_xact_lock(hashtextextended(current_schema() || ' inturn provider thread ' || p_provider_thread_id, 0));
-  select o.thread_id into v_thread from thread_operations o
-   where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts;
-  held := found;
-  in_use_by := (select t.id from threads t where t.provider_thread_id = p_provider_thread_id and t.id <> v_thread limit 1);
-  if held and in_use_by is null then
-    perform from threads t where t.id = v_thread for no key update nowait;
-    update threads t set provider_thread_id = p_provider_thread_id, last_item_id = null, last_message_at = null, updated_at = clock_timestamp()
-     where t.id = v_thread and t.provider_thread_id is distinct from p_provider_thread_id
-       and exists (select from thread_operations o where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts);
+  select * into v_erasure from erasures e where e.id = p_id and e.finished_at is null for update skip locked;
+  if not found then
+    return 'done';
   end if;
-end $function$;
+  perform set_config('inturn.actor', session_actor(), true);
+  if pg_snapshot_xmin(pg_current_snapshot())::text::numeric < (v_erasure.progress ->> 'xid')::numeric then
+    return 'waits';
+  end if;
 
-CREATE OR REPLACE FUNCTION public.adopt_threads(p_provider text, p_provider_thread_ids text[], p_user_id text DEFAULT NULL::text, p_session_id text DEFAULT NULL::text, p_topic text DEFAULT NULL::text, p_labels jsonb DEFAULT '{}'::jsonb)
- RETURNS TABLE(thread_id text, operation_id bigint)
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'public', 'pg_temp'
- SET lock_timeout TO '2s'
-AS $function$
-#variable_conflict use_column
-declare
-  v_wrong text;
-begin
-  if p_provider not in ('responses', 'assistants') then
-    raise check_violation using
-      constraint = 'thread_provider_is_known',
-      message = format('there is no provider %L', p_provider),
-      hint = 'Write ''responses'', ''assistants'', or null where the shape of each id tells.';
+  -- All operations there were, in their order, so that no index is needed for what is asked once in a while.
+  if (v_erasure.progress ->> 'looked_at')::bigint < (v_erasure.progress ->> 'up_to')::bigint then
+    select max(o.id) as last, count(*) as count,
+           coalesce(jsonb_agg(o.id) filter (where o.user_id = v_erasure.user_id), '[]') as theirs into v_seen
+      from (select l.id, l.user_id from thread_operations l
+             where l.id > (v_erasure.progress ->> 'looked_at')::bigint and l.id < (v_erasure.progress ->> 'up_to')::bigint
+             order by l.id limit p_limit) as o;
+    update erasures e
+       set progress = e.progress || jsonb_build_object(
+             'looked_at', case when v_seen.count < p_limit then e.progress -> 'up_to' else to_jsonb(v_seen.last) end,
+             'unfinished', e.progress -> 'unfinished' || v_seen.theirs)
+     where e.id = p_id;
+    return 'more';
   end if;
-  perform check_thread_keys(p_user_id, p_session_id, p_topic, p_labels);
-  v_wrong := (select left(coalesce(given.id, 'null'), 60)
-                from unnest(p_provider_thread_ids) as given (id)
-               cross join lateral nullif(provider_of(given.id, '', '{}', null), '') as by_shape
-               where (given.id ~ '^\S{1,255}$' and coalesce(by_shape, p_provider) = coalesce(p_provider, by_shape)) is not true
-               limit 1);
-  if v_wrong is not null then
-    raise check_violation using
-      constraint = 'provider_thread_id_is_one',
-      message = format('%L is no id of a provider thread%s', v_wrong, coalesce(' of ' || p_provider, '')),
-      hint = 'Write the ids that the provider gave: conv_… of responses, thread_… of assistants; with their provider where they look otherwise.';
+
+  v_ready := array(
+    select o.id from thread_operations o
+     where o.id = any (array(select jsonb_array_elements_text(v_erasure.progress -> 'unfinished')::bigint)) and o.finished_at is not null
+     limit 1000 for update skip locked);
+  v_threads := array(
+    select distinct o.thread_id from thread_operations o join threads t on t.id = o.thread_id
+     where o.id = any (v_ready) and t.user_id is distinct from v_erasure.user_id);
+  v_erased := erase_operations(v_ready);
+  update erasures e
+     set progress = e.progress || jsonb_build_object(
+           'operations', (e.progress ->> 'operations')::bigint + v_erased,
+           'others', (select coalesce(jsonb_agg(distinct thread.id), '[]') from (
+                        select jsonb_array_elements_text(e.progress -> 'others') as id union select unnest(v_threads)) as thread),
+           'unfinished', (select coalesce(jsonb_agg(left_over.id), '[]') from (
+                            select jsonb_array_elements_text(e.progress -> 'unfinished')::bigint as id) as left_over
+                           where exists (select from thread_operations o where o.id = left_over.id)
+                             and not left_over.id = any (v_ready)))
+   where e.id = p_id and v_erasure.progress -> 'unfinished' <> '[]'
+  returning * into v_erasure;
+  if v_ready <> '{}' then
+    return 'more';
   end if;
-  if num_nonnulls(p_user_id, p_session_id, p_topic) > 0 or p_labels <> '{}' then
-    -- In one order, so that no two of these wait for each other.
-    insert into threads (id, user_id, session_id, topic, labels)
-    select distinct given.id, p_user_id, p_session_id, p_topic, merged_labels('{}', p_labels)
-      from unnest(p_provider_thread_ids) as given (id) order by given.id
-        on conflict (id) do update
-           set user_id = coalesce(threads.user_id, excluded.user_id),
-               session_id = coalesce(threads.session_id, excluded.session_id),
-               topic = coalesce(threads.topic, excluded.topic),
-               labels = excluded.labels || threads.labels;
+
+  select * into strict v_erasure from erasures e where e.id = p_id;
+  select a.id into v_archive from thread_archives a where a.user_id = v_erasure.user_id limit 1;
+  if v_archive is not null then
+    perform erase_archive(v_archive);
+    update erasures e
+       set progress = e.progress || jsonb_build_object('archives', (e.progress ->> 'archives')::bigint + 1)
+     where e.id = p_id;
+    return 'more';
   end if;
-  return query
-    insert into thread_operations (thread_id, operation, data, priority, idempotency_key)
-    select given.id, 'create_thread',
-           jsonb_build_object('provider', provider_of(given.id, '', '{}', p_provider), 'provider_thread_id', given.id), -10, 'adopt'
-      from (select g.id, min(g.n) as n from unnest(p_provider_thread_ids) with ordinality as g (id, n) group by g.id) as given
-     order by given.n
-        on conflict (thread_id, idempotency_key) where idempotency_key is not null do nothing
-    returning thread_id, id;
-exception when lock_not_available or deadlock_detected then
-  perform refuse_locked('one of these threads');
+  if v_erasure.progress -> 'unfinished' <> '[]'
+     or exists (select from thread_operations o
+                 where o.id = any (array(select jsonb_array_elements_text(v_erasure.progress -> 'deletions')::bigint)) and o.finished_at is null)
+     or exists (select from threads t where t.user_id = v_erasure.user_id and t.erase_before > 0) then
+    return 'waits';
+  end if;
+  update erasures e set report = erasure_report(e), finished_at = clock_timestamp() where e.id = p_id;
+  return 'done';
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.answer_open_calls(p_dispatcher text, p_id bigint, p_attempts integer, p_output jsonb)
@@ -626,39 +644,6 @@ begin
   return v_goes_on;
 end $function$;
 
-CREATE OR REPLACE FUNCTION public.archive_lacks(p_archive_id bigint, p_thread_id text, p_provider_thread_id text, p_newest text, p_settle_ms bigint)
- RETURNS boolean
- LANGUAGE sql
- STABLE
- SET plan_cache_mode TO 'force_generic_plan'
- SET enable_seqscan TO 'off'
- SET jit TO 'off'
-AS $function$
-  with latest as (
-    select o.turn, o.finished_at, o.result from thread_operations o
-     where o.thread_id = p_thread_id and o.turn is not null order by o.turn desc limit 1000
-  ), recent as (
-    select l.result ->> 'message_id' as message_id, l.result #>> '{run,id}' as run_id,
-           case when l.result #>> '{run,status}' in ('completed', 'incomplete') then nullif(l.result ->> 'text', '') end as answer,
-           row_number() over (order by l.turn desc) as n
-      from latest l
-     where l.finished_at > clock_timestamp() - p_settle_ms * interval '1 millisecond'
-       and l.result ->> 'provider_thread_id' = p_provider_thread_id
-  ), tail as (
-    select m.item_id, m.run_id, m.text from archived_messages m
-     where m.archive_id = p_archive_id order by m.position desc limit 5000
-  )
-  select exists (select from recent)
-     and p_newest is not null and not exists (select from tail t where t.item_id = p_newest)
-      or exists (select from recent r
-                  where r.message_id is not null and not r.message_id in (select t.item_id from tail t))
-      or exists (select from recent r
-                  where r.answer is not null and r.n <= 100
-                    and not exists (select from tail t
-                                     where case when t.run_id is not null then t.run_id = r.run_id
-                                                else t.text <> '' and starts_with(r.answer, t.text) end))
-$function$;
-
 CREATE OR REPLACE FUNCTION public.arrange_line(p_thread_id text)
  RETURNS bigint
  LANGUAGE plpgsql
@@ -728,6 +713,8 @@ begin
   if new.status = 'failed' then
     insert into operation_events (operation_id, thread_id, from_status, to_status, attempt, actor, code, detail)
     values (new.id, new.thread_id, 'pending', new.status, 0, session_actor(), new.error ->> 'code', new.error - 'code' - 'message');
+  elsif new.operation = 'delete_thread' then
+    perform make_way(array[new.id]);
   elsif new.status = 'pending' then
     perform interrupt_active(new);
   end if;
@@ -837,6 +824,36 @@ begin
       join thread_operations o on o.id = b.id order by b.n;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.begin_deletion(p_dispatcher text, p_id bigint, p_attempts integer, p_closes boolean, p_facts jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '1s'
+AS $function$
+declare
+  v_operation thread_operations;
+  v_noted jsonb;
+begin
+  select * into v_operation from thread_operations o
+   where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts for update;
+  if not found then
+    return null;
+  end if;
+  v_noted := jsonb_build_object('deleting', coalesce(
+    v_operation.progress -> 'deleting', jsonb_build_object('at', clock_timestamp()) || p_facts));
+  if p_closes then
+    update threads t set closed_at = clock_timestamp(), updated_at = clock_timestamp()
+     where t.id = v_operation.thread_id and t.closed_at is null;
+  end if;
+  update thread_operations o set progress = coalesce(o.progress, '{}') || v_noted where o.id = p_id;
+  return v_noted;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.busy_error(p_operation_id bigint)
  RETURNS jsonb
  LANGUAGE sql
@@ -897,7 +914,7 @@ begin
   loop
     v_ids := array(
       select o.id from thread_operations o
-       where o.thread_id = v_failure.thread_id and o.place is not null and o.turn is null
+       where o.thread_id = v_failure.thread_id and o.place is not null and o.turn is null and o.operation <> 'delete_thread'
          and stood_in_line(o.id, o.thread_id, o.place, o.created_at, v_failure.failed_at) and not is_sent_along(o)
        order by o.place limit 1000 for update skip locked);
     update thread_operations o
@@ -935,63 +952,6 @@ AS $function$
     from (select coalesce(': ' || (p_cancellation ->> 'reason'), '.') as reason) as said
    where p_cancellation is not null
 $function$;
-
-CREATE OR REPLACE FUNCTION public.check_policy()
- RETURNS trigger
- LANGUAGE plpgsql
-AS $function$
-declare
-  v_shortest interval := least(new.absolute_ttl, new.idle_ttl, new.max_age, new.archive_retention, new.operation_retention);
-  v_longest interval := greatest(new.absolute_ttl, new.idle_ttl, new.max_age, new.archive_retention, new.operation_retention);
-begin
-  if length(new.name) not between 1 and 255 then
-    raise check_violation using
-      constraint = 'policy_name_has_1_to_255_characters',
-      message = format('the name of a policy must have 1 to 255 characters, not %s', length(new.name)),
-      hint = 'Write a name of yours, such as ''users''.';
-  end if;
-  if new.pattern not in ('user', 'session', 'topic', 'user+session', 'user+topic', 'session+topic', 'user+session+topic', 'none', 'any') then
-    raise check_violation using
-      constraint = 'policy_pattern_is_known',
-      message = format('%L is no pattern', left(new.pattern, 60)),
-      hint = 'Write the keys that its threads have, of user, session and topic in this order and joined by +, such as ''user+topic''; ''none'' for threads without any, ''any'' for all that have no other policy, or null where threads name it.';
-  end if;
-  if new.on_expiry not in ('archive_and_delete', 'archive', 'delete') then
-    raise check_violation using
-      constraint = 'policy_on_expiry_is_known',
-      message = format('on_expiry must say what becomes of what has expired, not %L', left(new.on_expiry, 60)),
-      hint = 'Write archive_and_delete, archive or delete.';
-  end if;
-  if v_shortest <= interval '0' or v_longest > interval '1000 years' then
-    raise check_violation using
-      constraint = 'policy_times_are_positive',
-      message = format('a time of a policy must be more than nothing and at most 1000 years, not %s',
-                       case when v_shortest <= interval '0' then v_shortest else v_longest end),
-      hint = 'Write for example ''30 days'', or null for ever.';
-  end if;
-  if least(new.max_messages, new.max_tokens) < 1 then
-    raise check_violation using
-      constraint = 'policy_limits_are_at_least_1',
-      message = format('max_messages and max_tokens must be 1 or more, not %s', least(new.max_messages, new.max_tokens)),
-      hint = 'Write how many a provider thread may hold before it is rotated, or null for any number.';
-  end if;
-  if new.carry_over not between 0 and 100 then
-    raise check_violation using
-      constraint = 'policy_carry_over_is_0_to_100',
-      message = format('carry_over must be 0 to 100, not %s', new.carry_over),
-      hint = 'Write how many of the last messages the next provider thread begins with.';
-  end if;
-  if new.carry_over >= new.max_messages then
-    raise check_violation using
-      constraint = 'policy_carries_over_less_than_it_rotates_at',
-      message = format('a provider thread that begins with %s messages is rotated at %s at once', new.carry_over, new.max_messages),
-      hint = 'Write a smaller carry_over, or a larger max_messages.';
-  end if;
-  if tg_op = 'UPDATE' then
-    new.updated_at := clock_timestamp();
-  end if;
-  return new;
-end $function$;
 
 CREATE OR REPLACE FUNCTION public.check_retry_policy(p_retry jsonb)
  RETURNS boolean
@@ -1031,33 +991,6 @@ begin
         '{"max_attempts": 5, "base_ms": 1000, "max_ms": 60000, "run": {"max_attempts": 2}}.';
   end if;
   return true;
-end $function$;
-
-CREATE OR REPLACE FUNCTION public.check_thread_keys(p_user_id text, p_session_id text, p_topic text, p_labels jsonb)
- RETURNS void
- LANGUAGE plpgsql
-AS $function$
-declare
-  v_id text := thread_key(p_user_id, p_session_id, p_topic);
-begin
-  if length(p_user_id) not between 1 and 255 or length(p_session_id) not between 1 and 255 or length(p_topic) not between 1 and 255 then
-    raise check_violation using
-      constraint = 'thread_keys_have_1_to_255_characters',
-      message = 'the user_id, session_id and topic of a thread must have 1 to 255 characters each',
-      hint = 'Write an id or a name of yours as text, and null for a key that the thread does not have.';
-  end if;
-  if length(v_id) > 255 then
-    raise check_violation using
-      constraint = 'thread_id_has_1_to_255_characters',
-      message = format('the keys make an id of %s characters, and it must have 1 to 255', length(v_id)),
-      hint = 'Write shorter keys. Each ":" and "%" in a key takes three characters of the id.';
-  end if;
-  if jsonb_typeof(p_labels) <> 'object' then
-    raise check_violation using
-      constraint = 'thread_labels_are_an_object',
-      message = format('labels must be an object, not %s', jsonb_typeof(p_labels)),
-      hint = 'Write for example ''{"team": "red"}''.';
-  end if;
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.check_thread_policy()
@@ -1212,12 +1145,14 @@ begin
     -- They come off, and the first of each line gets its own.
     v_threads := array(select distinct o.thread_id from thread_operations o where o.id = any (v_heads));
     perform cancel_rest(v_threads);
+    -- One that deletes the conversation may have met somebody who was being started.
+    perform make_way(v_heads);
     update thread_operations o set ready_at = null
      where o.id = any (array(select l.id from thread_operations l where l.id = any (v_heads) for update skip locked))
        and o.status = 'pending' and o.ready_at is not null
        and (o.id <> (select f.id from thread_operations f
                       where f.thread_id = o.thread_id and f.place is not null order by f.place limit 1)
-            or line_is_halted(o.thread_id));
+            or o.operation <> 'delete_thread' and line_is_halted(o.thread_id));
     if mark_heads((next_in_line(v_threads)).waiting) > 0 then
       perform wake_dispatchers();
     end if;
@@ -1286,7 +1221,7 @@ AS $function$
       from archived_messages m
      where m.archive_id = p_archive_id and m.position > p_position and m.position <= p_position + (select count(*) from seen)
   )
-  select case when coalesce(bool_and(seen.item_id is not distinct from stored.item_id and seen.item is not distinct from stored.item), true)
+  select case when coalesce(bool_and(seen.item_id = stored.item_id and seen.item = stored.item), true)
               then p_position + count(*) end
     from seen_in_order seen left join stored_in_order stored using (n)
 $function$;
@@ -1362,10 +1297,7 @@ CREATE OR REPLACE FUNCTION public.create_missing_threads(p_ids bigint[], p_defau
 AS $function$
   insert into threads (id, provider, provider_thread_id)
   select distinct on (o.thread_id) o.thread_id, coalesce(nullif(o.provider, ''), p_default_provider),
-         -- Two lines on one conversation would race: what another thread has adopted stays its own. No exists,
-         -- which the planner may turn into a look at the whole table.
-         case when provider_of(o.thread_id, '', '{}', null) <> ''
-               and (select a.id from threads a where a.provider_thread_id = o.thread_id limit 1) is null then o.thread_id end
+         case when provider_of(o.thread_id, '', '{}', null) <> '' then o.thread_id end
     from thread_operations o
    where o.id = any (p_ids) and not exists (select from threads t where t.id = o.thread_id and t.provider is not null)
    order by o.thread_id, o.place
@@ -1435,6 +1367,42 @@ begin
   return v_count;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.deletion_defaults(p_thread_id text, OUT archives boolean, OUT reopens boolean)
+ RETURNS record
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select coalesce(p.archive_on_delete, false), coalesce(p.reopen, false) and t.closed_at is null
+    from threads t left join lateral policy_of(t.policy, t.user_id, t.session_id, t.topic) as p on true
+   where t.id = p_thread_id
+$function$;
+
+CREATE OR REPLACE FUNCTION public.deletion_facts(p_id bigint, p_generation integer, OUT provider text, OUT proof jsonb, OUT quiet_since timestamp with time zone)
+ RETURNS SETOF record
+ LANGUAGE sql
+ STABLE ROWS 1
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_sort TO 'off'
+AS $function$
+  select g.provider, deletion_proof(g),
+         coalesce(g.ended_at, (
+           select greatest(before.finished_at, g.started_at) from thread_operations before
+            where before.thread_id = o.thread_id and before.turn < o.turn order by before.turn desc limit 1), g.started_at)
+    from thread_operations o join thread_generations g on g.thread_id = o.thread_id and g.generation = p_generation
+   where o.id = p_id
+$function$;
+
+CREATE OR REPLACE FUNCTION public.deletion_proof(g thread_generations)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select case when g.proof is not null then
+    jsonb_build_object('generation', g.generation, 'provider_thread_id', g.provider_thread_id) || g.proof end
+$function$;
+
 CREATE OR REPLACE FUNCTION public.dispatcher_lock_key(p_dispatcher text)
  RETURNS bigint
  LANGUAGE sql
@@ -1442,6 +1410,66 @@ CREATE OR REPLACE FUNCTION public.dispatcher_lock_key(p_dispatcher text)
 AS $function$
   select hashtextextended('inturn dispatcher ' || p_dispatcher, 0)
 $function$;
+
+CREATE OR REPLACE FUNCTION public.end_conversation(p_dispatcher text, p_id bigint, p_attempts integer, p_ended_by text, p_erase boolean)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_sort TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '1s'
+AS $function$
+declare
+  v_operation thread_operations;
+  v_thread threads;
+  v_reopens boolean;
+  v_before bigint;
+  v_scheduled bigint[];
+  v_noted jsonb;
+begin
+  perform set_config('inturn.actor', p_dispatcher, true);
+  select * into v_operation from thread_operations o
+   where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts for update;
+  if not found then
+    return null;
+  end if;
+  v_noted := jsonb_build_object('deleting', coalesce(v_operation.progress -> 'deleting', '{}') || '{"ended": true}');
+  if v_operation.progress #> '{deleting,ended}' is not null then
+    return v_noted; -- what was inserted since belongs to a new conversation
+  end if;
+  select * into v_thread from threads t where t.id = v_operation.thread_id for no key update;
+  update thread_generations g set ended_by = p_ended_by
+   where g.thread_id = v_thread.id and g.generation = v_thread.generation and v_thread.provider_thread_id is not null;
+  update threads t
+     set provider_thread_id = null, last_item_id = null, last_message_at = null, metadata = '{}', updated_at = clock_timestamp()
+   where t.id = v_thread.id;
+  if p_ended_by = 'deleted' then
+    v_reopens := v_operation.progress #> '{deleting,reopen}';
+    v_before := nextval('thread_operations_id_seq');
+    update threads t
+       set closed_at = case when not v_reopens then coalesce(t.closed_at, clock_timestamp()) end,
+           deleted_at = case when not v_reopens then coalesce(t.deleted_at, clock_timestamp()) end,
+           ended_before = v_before,
+           labels = case when p_erase then '{}' else t.labels end,
+           erase_before = case when p_erase then v_before else t.erase_before end
+     where t.id = v_thread.id;
+    -- What somebody's transaction holds ends when it is due.
+    v_scheduled := array(
+      select o.id from thread_operations o
+       where o.thread_id = v_thread.id and o.turn is null and o.status = 'scheduled' and o.operation <> 'delete_thread'
+         for update skip locked);
+    update thread_operations o set status = 'cancelled', finished_at = clock_timestamp(), error = thread_deleted()
+     where o.id = any (v_scheduled);
+    perform notify_waiters(v_scheduled);
+  end if;
+  update thread_operations o set progress = coalesce(o.progress, '{}') || v_noted where o.id = p_id;
+  return v_noted;
+end $function$;
 
 CREATE OR REPLACE FUNCTION public.end_hold(p_id bigint, p_status text, p_error jsonb)
  RETURNS boolean
@@ -1540,13 +1568,200 @@ begin
     return false;
   end if;
   insert into user_runs (operation_id, user_id)
-  select o.id, p_user_id from thread_operations o
+  select o.id, o.user_id from thread_operations o
    where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts
       on conflict (operation_id) do nothing;
   return true;
 exception when lock_not_available or deadlock_detected then
   return false;
 end $function$;
+
+CREATE OR REPLACE FUNCTION public.erase_archive(p_archive_id bigint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+AS $function$
+begin
+  delete from archived_messages m where m.archive_id = p_archive_id;
+  delete from archived_runs r where r.archive_id = p_archive_id;
+  update thread_generations g set archive_id = null
+    from thread_archives a
+   where a.id = p_archive_id and g.thread_id = a.thread_id and g.archive_id = a.id;
+  delete from unfinished_archives u where u.archive_id = p_archive_id;
+  delete from thread_archives a where a.id = p_archive_id;
+  return found;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.erase_operations(p_ids bigint[])
+ RETURNS integer
+ LANGUAGE plpgsql
+ SET "inturn.line" TO 'on'
+AS $function$
+declare
+  v_count integer;
+begin
+  update thread_operations o
+     set data = '{}', user_id = null, intent = null, progress = '{"erased": true}',
+         result = (select jsonb_object_agg(kept.key, kept.value) from jsonb_each(o.result) as kept
+                    where kept.key in ('run', 'usage', 'outcome', 'operation_id', 'archive_id', 'items', 'generation', 'deleted', 'not_deleted')),
+         error = o.error || '{"message": "What was said of it was erased."}'
+   where o.id = any (p_ids) and o.finished_at is not null;
+  get diagnostics v_count = row_count;
+  delete from operation_stream s where s.operation_id = any (p_ids);
+  delete from tool_calls c where c.operation_id = any (p_ids);
+  return v_count;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.erase_thread(p_thread_id text, p_limit integer)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_sort TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '1s'
+AS $function$
+declare
+  v_before bigint;
+  v_ids bigint[];
+  v_archive bigint;
+begin
+  select t.erase_before into v_before from threads t where t.id = p_thread_id and t.erase_before > 0 for no key update skip locked;
+  if not found then
+    return 'done';
+  end if;
+  perform set_config('inturn.actor', session_actor(), true);
+  v_ids := array(
+    select o.id from thread_operations o
+     where o.thread_id = p_thread_id and o.id < v_before and o.finished_at is not null and not coalesce(o.progress ? 'erased', false)
+     limit p_limit for update skip locked);
+  if v_ids <> '{}' then
+    perform erase_operations(v_ids);
+    return 'more';
+  end if;
+  v_archive := coalesce((select a.id from thread_archives a where a.thread_id = p_thread_id limit 1),
+                        (select u.archive_id from unfinished_archives u where u.thread_id = p_thread_id limit 1));
+  if v_archive is not null then
+    perform erase_archive(v_archive);
+    return 'more';
+  end if;
+  if exists (select from thread_operations o
+              where o.thread_id = p_thread_id and o.id < v_before and not coalesce(o.progress ? 'erased', false)) then
+    return 'waits';
+  end if;
+  update threads t set erase_before = 0 where t.id = p_thread_id;
+  return 'done';
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.erase_threads(p_limit integer)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET enable_seqscan TO 'off'
+AS $function$
+declare
+  v_thread text;
+  v_more boolean := false;
+begin
+  for v_thread in select t.id from threads t where t.erase_before > 0 limit p_limit loop
+    v_more := erase_thread(v_thread, 1000) = 'more' or v_more;
+  end loop;
+  return v_more;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.erase_user(p_user_id text)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET lock_timeout TO '2s'
+AS $function$
+declare
+  v_id bigint;
+  v_up_to bigint;
+  v_deletions bigint[];
+begin
+  if p_user_id is null or length(p_user_id) not between 1 and 255 then
+    raise check_violation using
+      constraint = 'user_id_has_1_to_255_characters',
+      message = format('user_id must have 1 to 255 characters, not %s', coalesce(length(p_user_id), 0)),
+      hint = 'Write your own id of the person, as in threads.user_id and thread_operations.user_id.';
+  end if;
+  insert into erasures (user_id, requested_by) values (p_user_id, session_actor()) on conflict do nothing returning id into v_id;
+  if v_id is null then
+    select e.id into strict v_id from erasures e where e.user_id = p_user_id and e.finished_at is null;
+    return v_id;
+  end if;
+  with inserted as (
+    insert into thread_operations (thread_id, operation, data)
+    select t.id, 'delete_thread', '{"erase": true}' from threads t where t.user_id = p_user_id
+    returning id
+  )
+  select coalesce(array_agg(i.id), '{}') into v_deletions from inserted i;
+  -- Whoever has drawn a lower number by now is in a transaction that is below xid.
+  v_up_to := nextval('thread_operations_id_seq');
+  update erasures e
+     set progress = jsonb_build_object(
+           'deletions', to_jsonb(v_deletions), 'up_to', v_up_to, 'xid', pg_snapshot_xmax(pg_current_snapshot())::text,
+           'looked_at', 0, 'unfinished', '[]'::jsonb, 'operations', 0, 'archives', 0, 'others', '[]'::jsonb)
+   where e.id = v_id;
+  perform pg_notify('inturn_beside', current_schema());
+  return v_id;
+exception when lock_not_available or deadlock_detected then
+  perform refuse_locked(format('an erasure of %s', p_user_id));
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.erasure_report(p_erasure erasures)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET enable_seqscan TO 'on'
+AS $function$
+  with theirs as (
+    select t.id, t.deleted_at, t.created_at, (
+             select d.status || coalesce(' (' || (d.error ->> 'code') || ')', '') from thread_operations d
+              where d.thread_id = t.id and d.status <> 'completed'
+                and d.id = any (array(select jsonb_array_elements_text(p_erasure.progress -> 'deletions')::bigint))) as undone
+      from threads t where t.user_id = p_erasure.user_id
+  ), generations as (
+    select g.*, t.undone from theirs t join thread_generations g on g.thread_id = t.id
+  ), not_proved as (
+    select format('thread %s', t.id) as what, 'its delete_thread is ' || t.undone as why from theirs t where t.undone is not null
+    union all
+    select format('provider thread %s of thread %s', g.provider_thread_id, g.thread_id),
+           case when g.ended_at is null then 'the thread has begun it since, or its deletion did not come to it'
+                else format('no dispatcher that deleted the conversation has settings for the provider %s', g.provider) end
+      from generations g where g.proof is null and g.undone is null
+    union all
+    select format('messages in thread %s', other.id), 'the thread is not theirs: its conversation was not deleted'
+      from jsonb_array_elements_text(p_erasure.progress -> 'others') as other (id)
+    union all
+    select format('thread %s', copy.thread_id), format('its conversation began with a copy of %s', copy.copied_from)
+      from thread_generations copy
+     where copy.copied_from in (select g.provider_thread_id from generations g)
+       and copy.proof is null and copy.thread_id not in (select t.id from theirs t)
+  )
+  select jsonb_build_object(
+    'user_id', p_erasure.user_id,
+    'threads', coalesce((
+      select jsonb_agg(jsonb_build_object('thread_id', t.id, 'deleted', coalesce((
+               select jsonb_agg(jsonb_build_object('generation', g.generation, 'provider', g.provider, 'provider_thread_id', g.provider_thread_id) || g.proof
+                                order by g.generation)
+                 from generations g where g.thread_id = t.id and g.proof is not null), '[]')) order by t.id)
+        from theirs t), '[]'),
+    'operations', p_erasure.progress -> 'operations',
+    'archives', p_erasure.progress -> 'archives',
+    'not_proved', coalesce((select jsonb_agg(jsonb_build_object('what', n.what, 'why', n.why) order by n.what) from not_proved n), '[]'),
+    'not_covered', jsonb_build_array(
+      'backups and replicas of this database',
+      'what the provider itself keeps of deleted conversations, for as long as its terms say',
+      'files that were uploaded to the provider',
+      'keys and ids: thread ids, user_id, session_id, topic and idempotency keys stay as you have chosen them'))
+$function$;
 
 CREATE OR REPLACE FUNCTION public.expire_holds(p_dispatcher text)
  RETURNS boolean
@@ -1584,80 +1799,36 @@ begin
   return v_found;
 end $function$;
 
-CREATE OR REPLACE FUNCTION public.expire_threads(p_most integer, OUT requested integer, OUT released integer, OUT waiting integer)
- RETURNS record
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'public', 'pg_temp'
- SET "inturn.line" TO 'on'
+CREATE OR REPLACE FUNCTION public.expiry_of(p_id bigint, OUT expired_by text, OUT on_expiry text)
+ RETURNS SETOF record
+ LANGUAGE sql
+ STABLE ROWS 1
  SET plan_cache_mode TO 'force_generic_plan'
  SET enable_seqscan TO 'off'
  SET enable_bitmapscan TO 'off'
  SET enable_sort TO 'off'
- SET enable_incremental_sort TO 'off'
- SET enable_hashjoin TO 'off'
- SET enable_mergejoin TO 'off'
- SET enable_material TO 'off'
- SET jit TO 'off'
- SET lock_timeout TO '20ms'
 AS $function$
-declare
-  v_now timestamptz := clock_timestamp();
-  v_room integer;
-  v_way record;
-  v_due text[];
-begin
-  requested := 0;
-  released := 0;
-  waiting := 0;
-  if not pg_try_advisory_xact_lock(hashtextextended('inturn expiry ' || current_schema(), 0)) then
-    return;
-  end if;
-
-  with over as (
-    select t.id from threads t left join thread_operations o on o.id = t.lifecycle_operation_id
-     where t.lifecycle_operation_id is not null
-       and (o.id is null
-            or o.finished_at < v_now - case o.status when 'completed' then interval '1 minute' else interval '1 hour' end)
-       for no key update of t skip locked
-  )
-  update threads t set lifecycle_operation_id = null from over where t.id = over.id;
-  get diagnostics released = row_count;
-
-  -- Who comes back to a thread that was about to expire does not wait behind a request that everybody passes.
-  update thread_operations o set priority = 0
-   where o.id = any (array(
-           select r.id from threads t join thread_operations r on r.id = t.lifecycle_operation_id
-            where t.lifecycle_operation_id is not null and r.status = 'pending' and r.priority < 0 and r.place is not null
-              and exists (select from thread_operations n where n.thread_id = r.thread_id and n.place > r.place)
-              for update of r skip locked));
-
-  -- One that stands behind others takes no slot.
-  select count(*) into waiting
-    from threads t join thread_operations o on o.id = t.lifecycle_operation_id
-   where t.lifecycle_operation_id is not null and (o.status = 'processing' or o.ready_at <> never());
-  select least(p_most, ceil(sum(d.concurrency) / 4.0)) - waiting into v_room from dispatchers d;
-
-  for v_way in
-    select w.named, w.pattern, due.clock, due.before
-      from policy_ways() w
-     cross join lateral (values ('last_active_at', v_now - (w.policy).idle_ttl),
-                                ('generation_since', v_now - (w.policy).absolute_ttl)) as due (clock, before)
-     where due.before is not null
-  loop
-    exit when v_room <= 0;
-    v_due := lock_due_threads(v_way.named, v_way.pattern, v_way.clock, v_way.before, v_room);
-    with asked as (
-      insert into thread_operations (thread_id, operation, priority)
-      select due.id, 'expire_thread', -50 from unnest(v_due) as due (id)
-      returning id, thread_id
-    )
-    update threads t set lifecycle_operation_id = asked.id from asked where t.id = asked.thread_id;
-    requested := requested + cardinality(v_due);
-    v_room := v_room - cardinality(v_due);
-  end loop;
-  waiting := waiting + requested;
-end $function$;
+  select over.expired_by, over.on_expiry
+    from (
+      select p.on_expiry,
+             case when t.generation_since + p.absolute_ttl <= clock_timestamp() then 'absolute_ttl'
+                  when greatest(t.generation_since, coalesce(served.at, t.last_active_at)) + p.idle_ttl <= clock_timestamp()
+                       and waiting.id is null then 'idle_ttl' end as expired_by
+        from thread_operations own
+        join threads t on t.id = own.thread_id and t.provider_thread_id is not null
+       cross join lateral policy_of(t.policy, t.user_id, t.session_id, t.topic) as p
+        left join lateral (
+          select latest.finished_at as at
+            from (select o.turn, o.operation, o.finished_at from thread_operations o
+                   where o.thread_id = own.thread_id and o.turn < own.turn order by o.turn desc limit 20) as latest
+           where not keeps_thread(latest.operation) order by latest.turn desc limit 1) as served on true
+        left join lateral (
+          select o.id from thread_operations o
+           where o.thread_id = own.thread_id and o.place > started_place() and not keeps_thread(o.operation)
+           order by o.place limit 1) as waiting on true
+       where own.id = p_id) as over
+   where over.expired_by is not null
+$function$;
 
 CREATE OR REPLACE FUNCTION public.forget_streams()
  RETURNS trigger
@@ -1712,46 +1883,6 @@ AS $function$
            select m.item_id from archived_messages m
             where m.archive_id = p_archive_id and m.position > p_position - 200 and m.position <= p_position))
 $function$;
-
-CREATE OR REPLACE FUNCTION public.get_thread(p_user_id text DEFAULT NULL::text, p_session_id text DEFAULT NULL::text, p_topic text DEFAULT NULL::text, p_labels jsonb DEFAULT '{}'::jsonb)
- RETURNS threads
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'public', 'pg_temp'
- SET lock_timeout TO '2s'
- SET plan_cache_mode TO 'force_generic_plan'
- SET enable_seqscan TO 'off'
- SET enable_bitmapscan TO 'off'
-AS $function$
-declare
-  v_id text := thread_key(p_user_id, p_session_id, p_topic);
-  v_thread threads;
-begin
-  if v_id is null then
-    raise check_violation using
-      constraint = 'thread_has_a_key',
-      message = 'a thread is found by its user_id, session_id or topic, and none of them was given',
-      hint = 'Write for example SELECT id FROM get_thread(p_user_id => ''42'', p_topic => ''billing'');';
-  end if;
-  perform check_thread_keys(p_user_id, p_session_id, p_topic, p_labels);
-  loop
-    select * into v_thread from threads t where t.id = v_id;
-    if not found then
-      insert into threads (id, user_id, session_id, topic, labels)
-      values (v_id, p_user_id, p_session_id, p_topic, merged_labels('{}', coalesce(p_labels, '{}')))
-          on conflict (id) do nothing returning * into v_thread;
-    elsif num_nonnulls(v_thread.user_id, v_thread.session_id, v_thread.topic) = 0 then
-      update threads t set user_id = p_user_id, session_id = p_session_id, topic = p_topic
-       where t.id = v_id and num_nonnulls(t.user_id, t.session_id, t.topic) = 0 returning * into v_thread;
-    end if;
-    -- Else somebody else has written it, or deleted it, between two of these statements.
-    if found then
-      return v_thread;
-    end if;
-  end loop;
-exception when lock_not_available or deadlock_detected then
-  perform refuse_locked(format('thread %s', v_id));
-end $function$;
 
 CREATE OR REPLACE FUNCTION public.give_back_operations(p_dispatcher text, p_ids bigint[], p_attempts integer[])
  RETURNS bigint[]
@@ -1838,7 +1969,7 @@ begin
       new.ready_at := null;
     end if;
   end if;
-  if not (case old.status
+  if not ((case old.status
        when 'scheduled' then new.status in ('scheduled', 'pending', 'cancelled')
        when 'pending' then new.status in ('pending', 'processing', 'completed', 'failed', 'cancelled')
        when 'processing' then new.status in ('processing', 'pending', 'requires_action', 'completed', 'failed', 'cancelled')
@@ -1847,6 +1978,8 @@ begin
        when 'failed' then new.status = 'pending' and new.turn is null
        when 'cancelled' then new.status = 'pending' and new.turn is null
        else false end
+       -- erase_operations: it stays final, and nothing is left of what it held.
+       or old.finished_at is not null and new.status = old.status and coalesce(new.progress ? 'erased', false))
      and (new.finished_at is not null) = (new.status in ('completed', 'failed', 'cancelled'))
      and (new.place is null or new.status in ('pending', 'processing', 'requires_action'))
      and (new.claimed_by is not null) = (new.status = 'processing')
@@ -1938,6 +2071,14 @@ begin
   end if;
   return p_new.provider;
 end $function$;
+
+CREATE OR REPLACE FUNCTION public.has_rejoined(p_row thread_operations, p_ended_before bigint)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select coalesce((p_row.progress ->> 'rejoined')::bigint >= p_ended_before, false)
+$function$;
 
 CREATE OR REPLACE FUNCTION public.head_priorities(p_providers text[])
  RETURNS smallint[]
@@ -2034,6 +2175,16 @@ begin
      and cancellation_of(a.id) is null;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.is_left_behind(p_row thread_operations, p_generation integer, p_provider_thread_id text)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE
+AS $function$
+  select p_row.turn is null and coalesce(
+    (p_row.progress ->> 'generation')::integer > 0
+    and (p_provider_thread_id is null or (p_row.progress ->> 'generation')::integer <> p_generation), false)
+$function$;
+
 CREATE OR REPLACE FUNCTION public.is_sent_along(p_row thread_operations)
  RETURNS boolean
  LANGUAGE sql
@@ -2042,23 +2193,6 @@ AS $function$
   select p_row.turn is null and p_row.finished_at is null
      and (coalesce(p_row.intent ? 'batch' and not p_row.intent ? 'sent_back', false)
           or coalesce(p_row.progress ? 'message_id' and not p_row.progress ? 'sent_back', false))
-$function$;
-
-CREATE OR REPLACE FUNCTION public.is_still_needed(o thread_operations)
- RETURNS boolean
- LANGUAGE sql
- STABLE
-AS $function$
-  select o.error ->> 'code' = 'merged' and exists (
-           select from thread_operations m where m.id = (o.error ->> 'operation_id')::bigint and m.finished_at is null)
-      or exists (select from thread_operations c where c.target_id = o.id and c.status = 'pending' and c.place is null)
-      or exists (select from unresumed_failure(o.thread_id) as failure where failure.operation_id = o.id)
-      or exists (select from threads t where t.id = o.thread_id and t.lifecycle_operation_id = o.id)
-      or o.operation = 'add_message' and exists (
-           select from (select b.intent from thread_operations b
-                         where b.thread_id = o.thread_id and b.place is not null order by b.place limit 50) as line
-            where line.intent -> 'batch' @> to_jsonb(o.id))
-      or o.operation = 'delete_thread' and exists (select from erasures e where e.finished_at is null)
 $function$;
 
 CREATE OR REPLACE FUNCTION public.is_under_way(o thread_operations)
@@ -2074,9 +2208,37 @@ AS $function$
            or o.progress ? case o.operation when 'add_message' then 'message_id'
                                             when 'create_thread' then 'provider_thread_id'
                                             when 'update_thread' then 'overwritten'
-                                            when 'archive_thread' then 'archived' end,
+                                            when 'archive_thread' then 'archived'
+                                            when 'delete_thread' then 'deleting'
+                                            when 'expire_thread' then 'deleting' end,
          false)
 $function$;
+
+CREATE OR REPLACE FUNCTION public.join_at_the_head(p_row thread_operations, p_thread_provider text)
+ RETURNS thread_operations
+ LANGUAGE plpgsql
+AS $function$
+begin
+  if num_nonnulls(p_row.if_busy, p_row.debounce_ms, p_row.debounce_max_ms) > 0 then
+    raise check_violation using
+      constraint = 'deletion_waits_for_nobody',
+      message = 'delete_thread goes before all who wait, and cancels what is active',
+      hint = 'Leave if_busy, debounce_ms and debounce_max_ms out; scheduled_at may say when it is to act.';
+  end if;
+  if p_row.scheduled_at > p_row.created_at then
+    p_row.status := 'scheduled';
+    p_row.place := null;
+    return p_row;
+  end if;
+  p_row.place := -p_row.place; -- as retry_operation does: the later, the further ahead
+  if not exists (select from thread_operations o where o.thread_id = p_row.thread_id and o.place < p_row.place) then
+    p_row.provider := provider_of(p_row.thread_id, p_row.operation, p_row.data, p_thread_provider);
+    p_row.head_since := p_row.created_at;
+    p_row.ready_at := p_row.created_at;
+    perform wake_dispatchers();
+  end if;
+  return p_row;
+end $function$;
 
 CREATE OR REPLACE FUNCTION public.join_beside_the_line(p_row thread_operations)
  RETURNS thread_operations
@@ -2152,11 +2314,11 @@ begin
   if new.operation in ('cancel_run', 'submit_tool_outputs') then
     return join_beside_the_line(new); -- also on a closed thread, where what stood in line is still served
   end if;
+  if new.operation = 'delete_thread' then
+    return join_at_the_head(new, v_thread_provider); -- also on a closed thread: to repeat it is harmless
+  end if;
   if v_closed then
-    raise check_violation using
-      constraint = 'thread_is_open',
-      message = format('thread %s is closed and takes no more operations', new.thread_id),
-      hint = 'Use another thread_id, or ask whoever closed the thread (threads.closed_at) to open it again.';
+    perform refuse_closed(new.thread_id);
   end if;
   if v_has_wishes then
     new := with_strategy(new);
@@ -2212,20 +2374,22 @@ begin
   perform set_config('inturn.actor', p_dispatcher, true);
   update thread_operations o
      set status = 'cancelled', finished_at = clock_timestamp(),
-         error = '{"code": "thread_closed", "message": "The thread was closed before the operation was due."}'
+         error = case when t.deleted_at is not null then thread_deleted()
+                 else '{"code": "thread_closed", "message": "The thread was closed before the operation was due."}' end
     from threads t
-   where o.id = any (v_due) and t.id = o.thread_id and t.closed_at is not null;
+   where o.id = any (v_due) and t.id = o.thread_id and t.closed_at is not null and o.operation <> 'delete_thread';
   -- The places are drawn in the order of the times, not of the rows.
   with joining as (
     select due.id, nextval('thread_operations_id_seq') as place
       from unnest(v_due) with ordinality as due (id, n) order by due.n
   )
-  update thread_operations o set status = 'pending', place = j.place
+  update thread_operations o set status = 'pending', place = case o.operation when 'delete_thread' then -j.place else j.place end
     from joining j where o.id = j.id and o.status = 'scheduled';
   perform arrive_when_due(due.id) from (
     select o.id from thread_operations o
      where o.id = any (v_due) and o.status = 'pending' and o.if_busy in ('reject', 'interrupt', 'interrupt+merge')
      order by o.place) as due;
+  perform make_way(v_due);
   perform notify_waiters(v_due);
   v_threads := array(select distinct o.thread_id from thread_operations o where o.id = any (v_due));
   if mark_heads((next_in_line(v_threads)).waiting) = 0 then
@@ -2256,6 +2420,14 @@ begin
   return null;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.keeps_thread(p_operation text)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+AS $function$
+  select p_operation in ('archive_thread', 'rotate_thread', 'fork_thread', 'restore_thread', 'expire_thread', 'delete_thread')
+$function$;
+
 CREATE OR REPLACE FUNCTION public.lane_name(p_key text, p_model text)
  RETURNS text
  LANGUAGE sql
@@ -2285,29 +2457,16 @@ AS $function$
            order by o.if_busy, o.place limit 1) is not null
 $function$;
 
-CREATE OR REPLACE FUNCTION public.lock_due_threads(p_named text, p_pattern text, p_clock text, p_before timestamp with time zone, p_limit integer)
- RETURNS text[]
+CREATE OR REPLACE FUNCTION public.make_way(p_ids bigint[])
+ RETURNS void
  LANGUAGE plpgsql
 AS $function$
-declare
-  v_due text[];
 begin
-  execute format($walk$
-    select array(
-      select t.id from threads t
-       where t.provider_thread_id is not null and t.closed_at is null and t.lifecycle_operation_id is null
-         and %1$s and pattern_of(t.user_id, t.session_id, t.topic) = $2 and t.%2$I < $3 and t.generation_since < $3
-         and (t.on_failure = 'continue' or not line_is_halted(t.id))
-         and (%3$L = 'generation_since' or not exists (
-               select from thread_operations w where w.thread_id = t.id and w.place is not null) and not exists (
-               select from (select l.operation, l.finished_at from thread_operations l
-                             where l.thread_id = t.id and l.turn is not null order by l.turn desc limit 20) as latest
-                where latest.finished_at >= $3
-                  and latest.operation not in ('archive_thread', 'rotate_thread', 'fork_thread', 'restore_thread', 'expire_thread', 'delete_thread')))
-       order by t.policy, pattern_of(t.user_id, t.session_id, t.topic), t.%2$I limit $4 for no key update skip locked)
-    $walk$, case when p_named is null then 't.policy is null' else 't.policy = $1' end, p_clock, p_clock)
-    into v_due using p_named, p_pattern, p_before, p_limit;
-  return v_due;
+  insert into thread_operations (thread_id, operation, data)
+  select a.thread_id, 'cancel_run', jsonb_build_object('operation_id', a.id, 'reason', format('operation %s deletes the conversation', d.id))
+    from thread_operations d join thread_operations a on a.thread_id = d.thread_id and a.place = started_place()
+   where d.id = any (p_ids) and d.operation = 'delete_thread' and d.status = 'pending'
+     and a.id <> d.id and a.operation <> 'delete_thread' and cancellation_of(a.id) is null;
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.mark_heads(p_ids bigint[])
@@ -2324,7 +2483,7 @@ begin
     from (select l.id, t.provider from thread_operations l
             left join threads t on t.id = l.thread_id
            where l.id = any (p_ids) and l.status = 'pending' and l.ready_at is null
-             and (t.on_failure is distinct from 'halt' or not line_is_halted(l.thread_id))
+             and (t.on_failure is distinct from 'halt' or l.operation = 'delete_thread' or not line_is_halted(l.thread_id))
              for update of l skip locked) as head
    where o.id = head.id;
   get diagnostics v_marked = row_count;
@@ -2339,7 +2498,7 @@ AS $function$
   select not exists (
     select from thread_operations o
      cross join lateral unresumed_failure(o.thread_id) as failure
-     where o.id = p_id and o.turn is null
+     where o.id = p_id and o.turn is null and o.operation <> 'delete_thread'
        and (failure.on_failure = 'halt'
             or stood_in_line(o.id, o.thread_id, o.place, o.created_at, failure.failed_at) and not is_sent_along(o)))
 $function$;
@@ -2399,28 +2558,6 @@ begin
   return v_last;
 end $function$;
 
-CREATE OR REPLACE FUNCTION public.merged_labels(p_labels jsonb, p_changes jsonb)
- RETURNS jsonb
- LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
-BEGIN ATOMIC
- SELECT
-         CASE
-             WHEN (jsonb_typeof(p_changes) <> 'object'::text) THEN p_changes
-             ELSE COALESCE(( SELECT jsonb_object_agg(l.key, l.value) AS jsonb_object_agg
-                FROM jsonb_each((COALESCE(merged_labels.p_labels, '{}'::jsonb) || merged_labels.p_changes)) l(key, value)
-               WHERE (l.value <> 'null'::jsonb)), '{}'::jsonb)
-         END AS "coalesce";
-END;
-
-CREATE OR REPLACE FUNCTION public.messages_limit(p_provider text)
- RETURNS bigint
- LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
-AS $function$
-  select case p_provider when 'assistants' then 100000 end
-$function$;
-
 CREATE OR REPLACE FUNCTION public.messages_of_batch(p_batch bigint[])
  RETURNS TABLE(id bigint, data jsonb)
  LANGUAGE sql
@@ -2429,6 +2566,25 @@ CREATE OR REPLACE FUNCTION public.messages_of_batch(p_batch bigint[])
 AS $function$
   select o.id, o.data from unnest(p_batch) with ordinality as b (id, n)
     join thread_operations o on o.id = b.id order by b.n
+$function$;
+
+CREATE OR REPLACE FUNCTION public.missing_from_archive(p_archive_id bigint, p_thread_id text, p_provider_thread_id text, p_settle_ms bigint)
+ RETURNS text[]
+ LANGUAGE sql
+ STABLE
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+  with added as (
+    select latest.result ->> 'message_id' as item_id
+      from (select o.finished_at, o.result from thread_operations o
+             where o.thread_id = p_thread_id and o.turn is not null order by o.turn desc limit 1000) as latest
+     where latest.finished_at > clock_timestamp() - p_settle_ms * interval '1 millisecond'
+       and latest.result ->> 'provider_thread_id' = p_provider_thread_id and latest.result ? 'message_id'
+  )
+  select coalesce(array_agg(a.item_id), '{}') from added a
+   where not exists (select from archived_messages m where m.archive_id = p_archive_id and m.item_id = a.item_id)
 $function$;
 
 CREATE OR REPLACE FUNCTION public.move_on_after_cancel()
@@ -2538,6 +2694,30 @@ begin
     from unnest(p_batch) with ordinality as b (id, n)
    where o.id = b.id and o.id = any (v_free);
   return true;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.note_deletion(p_dispatcher text, p_id bigint, p_attempts integer, p_generation integer, p_items bigint)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '1s'
+AS $function$
+declare
+  v_thread text;
+  v_generation thread_generations;
+begin
+  select o.thread_id into v_thread from thread_operations o
+   where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts;
+  update thread_generations g
+     set deleted_at = coalesce(g.deleted_at, clock_timestamp()),
+         proof = coalesce(g.proof, jsonb_build_object('items', p_items, 'gone_at', clock_timestamp()))
+   where g.thread_id = v_thread and g.generation = p_generation
+  returning * into v_generation;
+  return deletion_proof(v_generation);
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.note_progress(p_dispatcher text, p_id bigint, p_attempts integer, p_intent jsonb, p_progress jsonb)
@@ -2665,31 +2845,6 @@ BEGIN ATOMIC
   LIMIT 1;
 END;
 
-CREATE OR REPLACE FUNCTION public.policy_ways()
- RETURNS TABLE(named text, pattern text, policy thread_policies)
- LANGUAGE sql
- STABLE
-BEGIN ATOMIC
- WITH patterns(pattern) AS (
-          VALUES ('user'::text), ('session'::text), ('topic'::text), ('user+session'::text), ('user+topic'::text), ('session+topic'::text), ('user+session+topic'::text), ('none'::text)
-         )
-  SELECT p.name,
-     patterns.pattern,
-     p.*::thread_policies AS p
-    FROM (thread_policies p
-      CROSS JOIN patterns)
- UNION ALL
-  SELECT NULL::text,
-     patterns.pattern,
-     counting.policy
-    FROM (patterns
-      LEFT JOIN LATERAL ( SELECT p.*::thread_policies AS policy
-            FROM thread_policies p
-           WHERE (p.pattern = ANY (ARRAY[patterns.pattern, 'any'::text]))
-           ORDER BY (p.pattern = 'any'::text)
-          LIMIT 1) counting ON (true));
-END;
-
 CREATE OR REPLACE FUNCTION public.probe_lane(p_provider text, p_key text, p_heads text[], p_probe_ms integer)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -2725,148 +2880,6 @@ AS $function$
     end,
     '')
 $function$;
-
-CREATE OR REPLACE FUNCTION public.prune_archives(p_limit integer, OUT looked integer, OUT pruned integer, OUT is_round boolean)
- RETURNS record
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'public', 'pg_temp'
- SET plan_cache_mode TO 'force_generic_plan'
- SET enable_seqscan TO 'off'
- SET enable_bitmapscan TO 'off'
- SET enable_hashjoin TO 'off'
- SET enable_mergejoin TO 'off'
- SET enable_material TO 'off'
- SET jit TO 'off'
- SET lock_timeout TO '100ms'
-AS $function$
-declare
-  v_now timestamptz := clock_timestamp();
-  v_shortest interval := (select min(p.archive_retention) from thread_policies p);
-  v_after bigint;
-  v_step bigint[];
-begin
-  looked := 0;
-  pruned := 0;
-  is_round := true;
-  if v_shortest is not null then
-    v_after := take_walk('archives');
-  end if;
-  if v_after is null then
-    return;
-  end if;
-  select coalesce(array_agg(step.id order by step.id) filter (where step.archived_at < v_now - v_shortest), '{}'), count(*)
-    into v_step, looked
-    from (select a.id, a.archived_at from thread_archives a where a.id > v_after order by a.id limit p_limit) as step;
-  is_round := looked < p_limit or cardinality(v_step) < looked;
-  begin
-    with old as (
-      select a.id, a.thread_id, a.generation, a.operation_id, p.name as policy
-        from thread_archives a
-        left join threads t on t.id = a.thread_id
-       cross join lateral policy_of(t.policy, t.user_id, t.session_id, t.topic) as p
-       where a.id = any (v_step) and a.archived_at < v_now - p.archive_retention
-         for update of a skip locked
-    ), archives as (
-      delete from thread_archives a using old where a.id = old.id returning old.policy
-    ), messages as (
-      insert into unfinished_archives (archive_id, operation_id, thread_id) select old.id, old.operation_id, old.thread_id from old
-    ), runs as (
-      delete from archived_runs r using old where r.archive_id = old.id
-    ), generations as (
-      update thread_generations g set archive_id = null from old
-       where g.thread_id = old.thread_id and g.generation = old.generation and g.archive_id = old.id
-    ), noted as (
-      insert into prunings as p (day, policy, archives)
-      select current_date, policy, count(*) from archives group by policy
-          on conflict (day, policy) do update set archives = p.archives + excluded.archives, last_at = clock_timestamp()
-    )
-    select count(*) into pruned from archives;
-  exception when lock_not_available or deadlock_detected then
-    pruned := 0;
-  end;
-  update sweep_positions s set after = case when is_round then 0 else v_step[looked] end where s.sweep = 'archives';
-end $function$;
-
-CREATE OR REPLACE FUNCTION public.prune_operations(p_limit integer, OUT looked integer, OUT pruned integer, OUT is_round boolean)
- RETURNS record
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'public', 'pg_temp'
- SET plan_cache_mode TO 'force_generic_plan'
- SET enable_seqscan TO 'off'
- SET enable_bitmapscan TO 'off'
- SET enable_hashjoin TO 'off'
- SET enable_mergejoin TO 'off'
- SET enable_material TO 'off'
- SET jit TO 'off'
- SET lock_timeout TO '100ms'
-AS $function$
-declare
-  v_now timestamptz := clock_timestamp();
-  v_shortest interval := (select min(p.operation_retention) from thread_policies p);
-  v_after bigint;
-  v_step bigint[];
-  v_ids bigint[];
-  v_threads text[];
-  v_policies text[];
-  v_held text[];
-begin
-  looked := 0;
-  pruned := 0;
-  is_round := true;
-  if v_shortest is not null then
-    v_after := take_walk('operations');
-  end if;
-  if v_after is null then
-    return;
-  end if;
-  select coalesce(array_agg(step.id order by step.id) filter (where step.created_at < v_now - v_shortest), '{}'), count(*)
-    into v_step, looked
-    from (select o.id, o.created_at from thread_operations o where o.id > v_after order by o.id limit p_limit) as step;
-  is_round := looked < p_limit or cardinality(v_step) < looked;
-  begin
-    select array_agg(old.id), array_agg(old.thread_id), array_agg(old.policy) into v_ids, v_threads, v_policies
-      from (select o.id, o.thread_id, p.name as policy
-              from thread_operations o
-              left join threads t on t.id = o.thread_id
-             cross join lateral policy_of(t.policy, t.user_id, t.session_id, t.topic) as p
-             where o.id = any (v_step) and o.finished_at < v_now - p.operation_retention and not is_still_needed(o)
-               for update of o skip locked) as old;
-    -- Turns and sums go over to the thread's row.
-    v_held := array(
-      select t.id from threads t where t.id = any (v_threads)
-      except
-      select free.id from (select t.id from threads t where t.id = any (v_threads) for no key update skip locked) as free);
-    with gone as (
-      select old.* from unnest(v_ids, v_threads, v_policies) as old (id, thread_id, policy) where not old.thread_id = any (v_held)
-    ), events as (
-      delete from operation_events e using gone where e.thread_id = gone.thread_id and e.operation_id = gone.id returning gone.policy
-    ), waiters as (
-      delete from operation_waiters w using gone where w.operation_id = gone.id
-    ), lanes as (
-      delete from lane_runs r using gone where r.operation_id = gone.id
-    ), users as (
-      delete from user_runs r using gone where r.operation_id = gone.id
-    ), operations as (
-      delete from thread_operations o using gone where o.id = gone.id returning gone.policy
-    ), counted as (
-      select policy, 1 as operations, 0 as events, 0 as streams from operations
-      union all select policy, 0, 1, 0 from events
-      union all select gone.policy, 0, 0, 1 from gone join operation_stream s on s.operation_id = gone.id and s.first_seq = 1
-    ), noted as (
-      insert into prunings as p (day, policy, operations, events, streams)
-      select current_date, policy, sum(c.operations), sum(c.events), sum(c.streams) from counted c group by policy
-          on conflict (day, policy) do update
-             set operations = p.operations + excluded.operations, events = p.events + excluded.events,
-                 streams = p.streams + excluded.streams, last_at = clock_timestamp()
-    )
-    select count(*) into pruned from operations;
-  exception when lock_not_available or deadlock_detected then
-    pruned := 0; -- these come up again in the next round
-  end;
-  update sweep_positions s set after = case when is_round then 0 else v_step[looked] end where s.sweep = 'operations';
-end $function$;
 
 CREATE OR REPLACE FUNCTION public.record_events()
  RETURNS trigger
@@ -2908,6 +2921,26 @@ begin
   end if;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.refuse_closed(p_thread_id text)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_what text;
+begin
+  select case when t.deleted_at is not null then 'was deleted'
+              when exists (select from thread_operations o where o.thread_id = t.id and o.place = started_place()
+                              and o.operation = 'delete_thread') then 'is being deleted' end
+    into v_what from threads t where t.id = p_thread_id;
+  raise check_violation using
+    constraint = 'thread_is_open',
+    message = case when v_what is null then format('thread %s is closed and takes no more operations', p_thread_id)
+                   else format('the conversation of thread %s %s, and it takes no more operations', p_thread_id, v_what) end,
+    hint = case when v_what is null
+      then 'Use another thread_id, or ask whoever closed the thread (threads.closed_at) to open it again.'
+      else format('Use another thread_id, or begin a new conversation under this one once it is deleted: SELECT reopen_thread(%L);', p_thread_id) end;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.refuse_delete_of_unfinished()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -2926,6 +2959,24 @@ begin
       constraint = 'message_is_still_needed',
       message = format('operation %s cannot be deleted: operation %s takes its message along and is not final', old.id, old.error ->> 'operation_id'),
       hint = 'Delete it when that one is final.';
+  end if;
+  return old;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.refuse_delete_of_used_policy()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+AS $function$
+declare
+  v_thread text := (select t.id from threads t where t.policy = old.name limit 1);
+begin
+  if v_thread is not null then
+    raise check_violation using
+      constraint = 'policy_is_not_in_use',
+      message = format('policy %L is that of thread %L', old.name, v_thread),
+      hint = format('Give its threads another one first: UPDATE threads SET policy = NULL WHERE policy = %L;', old.name);
   end if;
   return old;
 end $function$;
@@ -2961,42 +3012,15 @@ begin
     hint = 'Try again. If it stays so, look for the oldest xact_start in pg_stat_activity.';
 end $function$;
 
-CREATE OR REPLACE FUNCTION public.refuse_loss_of_used_policy()
- RETURNS trigger
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'public', 'pg_temp'
-AS $function$
-declare
-  v_thread text := (select t.id from threads t where t.policy = old.name limit 1);
-begin
-  if v_thread is not null then
-    raise check_violation using
-      constraint = 'policy_is_not_in_use',
-      message = format('policy %L is that of thread %L', old.name, v_thread),
-      hint = format('Give its threads another one first: UPDATE threads SET policy = NULL WHERE policy = %L;', old.name);
-  end if;
-  return coalesce(new, old);
-end $function$;
-
 CREATE OR REPLACE FUNCTION public.refuse_rewriting_history()
  RETURNS trigger
  LANGUAGE plpgsql
 AS $function$
-declare
-  v_stack text;
 begin
-  if tg_op = 'DELETE' then
-    get diagnostics v_stack = pg_context;
-    if v_stack ~ '\nPL/pgSQL function prune_operations\(integer\) line \d+ at SQL statement$'
-       and (select c.relowner from pg_class c where c.oid = tg_relid) = (select r.oid from pg_roles r where r.rolname = current_user) then
-      return null;
-    end if;
-  end if;
   raise check_violation using
     constraint = 'ledger_is_append_only',
     message = format('%s of operation_events is refused: the ledger is append-only', lower(tg_op)),
-    hint = 'Read it with SELECT. Its rows are written by inturn''s triggers alone, and go with their operation when the operation_retention of its policy is over.';
+    hint = 'Read it with SELECT. Its rows are written by inturn''s triggers alone.';
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.refuse_row(p_row thread_operations)
@@ -3231,6 +3255,42 @@ exception when lock_not_available or deadlock_detected then
   perform refuse_locked(format('hold %s', p_id));
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.reopen_thread(p_thread_id text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET lock_timeout TO '2s'
+ SET enable_seqscan TO 'off'
+AS $function$
+declare
+  v_thread threads;
+  v_deletion bigint;
+begin
+  select * into v_thread from threads t where t.id = p_thread_id for no key update;
+  if v_thread.closed_at is null then
+    raise check_violation using
+      constraint = 'thread_is_closed',
+      message = case when v_thread.id is null then format('there is no thread %s', p_thread_id)
+                     else format('thread %s is open', p_thread_id) end,
+      hint = 'Nothing is to be done: its next operation is served.';
+  end if;
+  select o.id into v_deletion from thread_operations o
+   where o.thread_id = p_thread_id and o.place is not null and o.operation = 'delete_thread' order by o.place limit 1;
+  if v_deletion is not null then
+    raise check_violation using
+      constraint = 'deletion_is_over',
+      message = format('operation %s is about to delete the conversation of thread %s', v_deletion, p_thread_id),
+      hint = 'Open the thread when that operation is final, or cancel it before it begins.';
+  end if;
+  update threads t
+     set closed_at = null, deleted_at = null, updated_at = clock_timestamp(),
+         ended_before = case when t.deleted_at is not null then nextval('thread_operations_id_seq') else t.ended_before end
+   where t.id = p_thread_id;
+exception when lock_not_available or deadlock_detected then
+  perform refuse_locked(format('thread %s', p_thread_id));
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.resume_lane(p_provider text, p_key text, p_model text DEFAULT ''::text)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -3316,6 +3376,8 @@ AS $function$
 #variable_conflict use_column
 declare
   v_old thread_operations;
+  v_thread threads;
+  v_known jsonb;
 begin
   if p_at is null or p_at not in ('head', 'tail') then
     raise check_violation using
@@ -3351,11 +3413,15 @@ begin
       message = format('operation %s was merged: its message went along with operation %s', p_id, v_old.error ->> 'operation_id'),
       hint = format('Send that one back instead: SELECT retry_operation(%s, %L);', v_old.error ->> 'operation_id', p_at);
   end if;
-  if exists (select from threads t where t.id = v_old.thread_id and t.closed_at is not null) then
+  if v_old.progress ? 'erased' then
     raise check_violation using
-      constraint = 'thread_is_open',
-      message = format('thread %s is closed and takes no more operations', v_old.thread_id),
-      hint = 'Ask whoever closed the thread (threads.closed_at) to open it again.';
+      constraint = 'erased_operation_is_not_retried',
+      message = format('what operation %s was to do was erased', p_id),
+      hint = 'Insert a new operation instead.';
+  end if;
+  select * into v_thread from threads t where t.id = v_old.thread_id;
+  if v_thread.closed_at is not null and v_old.operation <> 'delete_thread' then
+    perform refuse_closed(v_old.thread_id);
   end if;
 
   thread_id := v_old.thread_id;
@@ -3368,15 +3434,23 @@ begin
     insert into threads (id, last_turn) values (v_old.thread_id, v_old.turn)
         on conflict (id) do update set last_turn = excluded.last_turn where threads.last_turn < excluded.last_turn;
   end if;
+  if not worked_elsewhere(v_old, v_thread.provider_thread_id) then
+    v_known := jsonb_build_object('sent_back', v_old.turn, 'generation', v_thread.generation) || v_old.progress
+      - '{run_id, run_since, answered, asked, abandoned, stopping, foreign_run, missing, repaired, overwritten}'::text[]
+      || case when v_old.progress ? 'run_id' then jsonb_build_object('failed_run_ids',
+           coalesce(v_old.progress -> 'failed_run_ids', '[]') - (v_old.progress ->> 'run_id') || (v_old.progress -> 'run_id'))
+         else '{}' end;
+    v_old.intent := v_old.intent || '{"sent_back": true}';
+  else
+    v_old.intent := null;
+  end if;
+  if v_old.id < v_thread.ended_before then
+    v_known := coalesce(v_known, '{}') || jsonb_build_object('rejoined', abs(retry_operation.place));
+  end if;
   update thread_operations o
      set status = 'pending', place = retry_operation.place, turn = null, provider = '', head_since = null, ready_at = null,
          if_busy = null, debounce_ms = null, debounce_max_ms = null, -- it stands where the operator has put it
-         intent = o.intent || '{"sent_back": true}', failures = 0, started_at = null, finished_at = null, result = null, error = null,
-         progress = jsonb_build_object('sent_back', v_old.turn) || o.progress
-           - '{run_id, run_since, answered, asked, abandoned, stopping, foreign_run, missing, repaired, overwritten}'::text[]
-           || case when o.progress ? 'run_id' then jsonb_build_object('failed_run_ids',
-                coalesce(o.progress -> 'failed_run_ids', '[]') - (o.progress ->> 'run_id') || (o.progress -> 'run_id'))
-              else '{}' end
+         intent = v_old.intent, progress = v_known, failures = 0, started_at = null, finished_at = null, result = null, error = null
    where o.id = p_id;
   -- Who was the head until now loses his mark, unless somebody's transaction holds him: then a claim sees to it.
   update thread_operations o set ready_at = null
@@ -3384,6 +3458,9 @@ begin
                   where l.id = (select s.id from thread_operations s
                                  where s.thread_id = v_old.thread_id and s.place is not null order by s.place offset 1 limit 1)
                     and l.status = 'pending' and l.ready_at is not null and l.turn is null for update skip locked);
+  if v_old.operation = 'delete_thread' then
+    perform make_way(array[p_id]);
+  end if;
   if mark_heads((next_in_line(array[v_old.thread_id])).waiting) > 0 then
     perform wake_dispatchers();
   end if;
@@ -3632,6 +3709,15 @@ begin
       where o.thread_id = p_thread_id and o.place > started_place() and o.place < p_place order by o.place limit 1)), ''), 'idle');
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.stamp_policy()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+  new.updated_at := clock_timestamp();
+  return new;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.start_operations(p_dispatcher text, p_ids bigint[], p_default_provider text)
  RETURNS text[]
  LANGUAGE plpgsql
@@ -3646,6 +3732,9 @@ begin
            claimed_by = p_dispatcher,
            attempts = o.attempts + 1,
            ready_at = null,
+           intent = case when not is_left_behind(o, t.generation, t.provider_thread_id) then o.intent end,
+           progress = case when not is_left_behind(o, t.generation, t.provider_thread_id) then o.progress
+                           when o.progress ? 'rejoined' then jsonb_build_object('rejoined', o.progress -> 'rejoined') end,
            head_since = coalesce(o.head_since, clock_timestamp()),
            provider = coalesce(t.provider, nullif(o.provider, ''), p_default_provider),
            turn = coalesce(o.turn, greatest(t.last_turn, coalesce((
@@ -3658,9 +3747,9 @@ begin
        and o.id = (select f.id from thread_operations f
                     where f.thread_id = o.thread_id and f.place is not null order by f.place limit 1)
        and (t.on_failure = 'continue' or may_start(o.id))
-    returning o.id, o.thread_id, o.operation, o.data, o.retry, coalesce(o.user_id, t.user_id) as user_id, o.merges, cancellation_of(o.id) as cancellation, o.turn, o.attempts, o.failures, o.provider, o.intent, o.progress,
+    returning o.id, o.thread_id, o.operation, o.data, o.retry, o.user_id, o.merges, cancellation_of(o.id) as cancellation, o.turn, o.attempts, o.failures, o.provider, o.intent, o.progress,
               t.provider_thread_id, t.last_item_id, t.last_message_at, t.generation,
-              o.operation <> 'delete_thread' and (t.deleted_at is not null or o.id < t.ended_before) as is_ended, clock_timestamp() as claimed_at,
+              o.operation <> 'delete_thread' and (t.deleted_at is not null or o.id < t.ended_before and not has_rejoined(o, t.ended_before)) as is_ended, clock_timestamp() as claimed_at,
               extract(epoch from clock_timestamp() - (o.intent ->> 'at')::timestamptz) * 1000 as intent_age_ms
   )
   select array_agg(row_to_json(s)::text) into v_started from started s;
@@ -3880,18 +3969,6 @@ begin
   end if;
 end $function$;
 
-CREATE OR REPLACE FUNCTION public.take_walk(p_sweep text)
- RETURNS bigint
- LANGUAGE plpgsql
-AS $function$
-declare
-  v_after bigint;
-begin
-  insert into sweep_positions (sweep, after) values (p_sweep, '0') on conflict do nothing;
-  select s.after::bigint into v_after from sweep_positions s where s.sweep = p_sweep for update skip locked;
-  return v_after;
-end $function$;
-
 CREATE OR REPLACE FUNCTION public.tell_lane_change()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -3903,97 +3980,13 @@ begin
   return null;
 end $function$;
 
-CREATE OR REPLACE FUNCTION public.thread_key(p_user_id text DEFAULT NULL::text, p_session_id text DEFAULT NULL::text, p_topic text DEFAULT NULL::text)
- RETURNS text
+CREATE OR REPLACE FUNCTION public.thread_deleted()
+ RETURNS jsonb
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE
-BEGIN ATOMIC
- SELECT NULLIF(concat_ws(':'::text, ('user:'::text || thread_key_part(p_user_id)), ('session:'::text || thread_key_part(p_session_id)), ('topic:'::text || thread_key_part(p_topic))), ''::text) AS "nullif";
-END;
-
-CREATE OR REPLACE FUNCTION public.thread_key_part(p_key text)
- RETURNS text
- LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
-BEGIN ATOMIC
- SELECT replace(replace(p_key, '%'::text, '%25'::text), ':'::text, '%3A'::text) AS replace;
-END;
-
-CREATE OR REPLACE FUNCTION public.thread_line(t threads)
- RETURNS TABLE(state text, waiting bigint, active_operation_id bigint, active_operation text, active_since timestamp with time zone, active_run_id text, last_run_id text, last_run_status text, last_run_finished_at timestamp with time zone)
- LANGUAGE sql
- STABLE ROWS 1
-BEGIN ATOMIC
- SELECT
-         CASE
-             WHEN ((thread_line.t).deleted_at IS NOT NULL) THEN 'deleted'::text
-             WHEN ((thread_line.t).closed_at IS NOT NULL) THEN 'closed'::text
-             WHEN (active.status = 'requires_action'::text) THEN 'requires_action'::text
-             WHEN ((head.status = 'pending'::text) AND (head.ready_at = never())) THEN 'held'::text
-             WHEN (failure.on_failure = 'halt'::text) THEN 'halted'::text
-             WHEN (head.id IS NOT NULL) THEN 'active'::text
-             WHEN (((thread_line.t).provider_thread_id IS NULL) AND (last_ended.ended_by = 'expired'::text)) THEN 'expired'::text
-             ELSE 'idle'::text
-         END AS "case",
-     (line.places -
-         CASE
-             WHEN (active.id IS NULL) THEN 0
-             ELSE 1
-         END),
-     active.id,
-     active.operation,
-     active.started_at,
-         CASE
-             WHEN (NOT (COALESCE((head.progress -> 'failed_run_ids'::text), '[]'::jsonb) ? (head.progress ->> 'run_id'::text))) THEN (head.progress ->> 'run_id'::text)
-             ELSE NULL::text
-         END AS "case",
-     (last_run.progress ->> 'run_id'::text),
-     COALESCE(((last_run.result -> 'run'::text) ->> 'status'::text), last_run.status) AS "coalesce",
-     last_run.finished_at
-    FROM (((((( SELECT count(*) AS places
-            FROM thread_operations o
-           WHERE ((o.thread_id = (thread_line.t).id) AND (o.place IS NOT NULL))) line
-      LEFT JOIN LATERAL ( SELECT o.id,
-             o.status,
-             o.ready_at,
-             o.progress
-            FROM thread_operations o
-           WHERE ((o.thread_id = (thread_line.t).id) AND (o.place IS NOT NULL))
-           ORDER BY o.place
-          LIMIT 1) head ON (true))
-      LEFT JOIN LATERAL ( SELECT o.id,
-             o.operation,
-             o.status,
-             o.started_at
-            FROM thread_operations o
-           WHERE ((o.thread_id = (thread_line.t).id) AND (o.status = ANY (ARRAY['processing'::text, 'requires_action'::text])))
-          LIMIT 1) active ON (true))
-      LEFT JOIN LATERAL ( SELECT f.on_failure
-            FROM unresumed_failure((thread_line.t).id) f(operation_id, turn, failed_at, on_failure)
-           WHERE ((thread_line.t).on_failure = 'halt'::text)
-          LIMIT 1) failure ON (true))
-      LEFT JOIN LATERAL ( SELECT g.ended_by
-            FROM thread_generations g
-           WHERE (((thread_line.t).provider_thread_id IS NULL) AND (g.thread_id = (thread_line.t).id) AND (g.generation = (thread_line.t).generation))
-          LIMIT 1) last_ended ON (true))
-      LEFT JOIN LATERAL ( SELECT latest.turn,
-             latest.progress,
-             latest.result,
-             latest.status,
-             latest.finished_at
-            FROM ( SELECT o.turn,
-                     o.progress,
-                     o.result,
-                     o.status,
-                     o.finished_at
-                    FROM thread_operations o
-                   WHERE ((o.thread_id = (thread_line.t).id) AND (o.turn IS NOT NULL))
-                   ORDER BY o.turn DESC
-                  LIMIT 100) latest
-           WHERE (latest.progress ? 'run_id'::text)
-           ORDER BY latest.turn DESC
-          LIMIT 1) last_run ON (true));
-END;
+AS $function$
+  select '{"code": "thread_deleted", "message": "The conversation was deleted before its turn."}'::jsonb
+$function$;
 
 CREATE OR REPLACE FUNCTION public.thread_totals(p_thread_id text, p_before bigint, OUT messages bigint, OUT runs bigint, OUT input_tokens bigint, OUT output_tokens bigint)
  RETURNS record
@@ -4024,48 +4017,6 @@ BEGIN ATOMIC
            ORDER BY latest.turn DESC
           LIMIT 1) last ON (true));
 END;
-
-CREATE OR REPLACE FUNCTION public.thread_warning(p_provider text, p_messages bigint, p_max_messages bigint)
- RETURNS text
- LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
-BEGIN ATOMIC
- SELECT format('%s of the %s messages that the provider takes: rotate_thread begins anew, and max_messages of a policy has it done in time'::text, p_messages, messages_limit(p_provider)) AS format
-   WHERE (((p_messages)::numeric >= (0.8 * (messages_limit(p_provider))::numeric)) AND (COALESCE(p_max_messages, '9223372036854775807'::bigint) > messages_limit(p_provider)));
-END;
-
-CREATE OR REPLACE FUNCTION public.threads_near_limit(p_since timestamp with time zone)
- RETURNS TABLE(thread_id text, messages bigint, warning text)
- LANGUAGE plpgsql
- STABLE SECURITY DEFINER
- SET search_path TO 'public', 'pg_temp'
- SET plan_cache_mode TO 'force_generic_plan'
- SET enable_seqscan TO 'off'
- SET enable_bitmapscan TO 'off'
- SET enable_hashjoin TO 'off'
- SET enable_mergejoin TO 'off'
- SET enable_material TO 'off'
- SET jit TO 'off'
-AS $function$
-declare
-  v_way record;
-begin
-  for v_way in select w.named, w.pattern, (w.policy).max_messages from policy_ways() w loop
-    return query execute format($walk$
-      select t.id, held.messages, thread_warning(t.provider, held.messages, $4)
-        from threads t
-        join thread_generations g on g.thread_id = t.id and g.generation = t.generation
-       cross join lateral (
-         select so_far.messages - g.messages_before + g.carried_over as messages
-           from thread_totals(t.id, 9223372036854775807) as so_far) as held
-       where t.provider_thread_id is not null and t.closed_at is null and t.lifecycle_operation_id is null
-         and %s and pattern_of(t.user_id, t.session_id, t.topic) = $2 and t.last_active_at >= $3
-         and messages_limit(t.provider) is not null
-         and thread_warning(t.provider, held.messages, $4) is not null
-      $walk$, case when v_way.named is null then 't.policy is null' else 't.policy = $1' end)
-      using v_way.named, v_way.pattern, p_since, v_way.max_messages;
-  end loop;
-end $function$;
 
 CREATE OR REPLACE FUNCTION public.totals_after(p_thread_id text, p_turn bigint, p_operation text, p_merges bigint[], p_result jsonb, OUT messages bigint, OUT runs bigint, OUT input_tokens bigint, OUT output_tokens bigint)
  RETURNS record
@@ -4109,13 +4060,14 @@ BEGIN ATOMIC
     FROM (threads t
       CROSS JOIN LATERAL ( SELECT o.id,
              o.turn,
+             o.operation,
              o.status,
              o.finished_at
             FROM thread_operations o
            WHERE ((o.thread_id = t.id) AND (o.turn IS NOT NULL))
            ORDER BY o.turn DESC
           LIMIT 1) last)
-   WHERE ((t.id = unresumed_failure.p_thread_id) AND (t.on_failure <> 'continue'::text) AND (last.status = 'failed'::text) AND (last.turn > GREATEST(t.resumed_turn, t.last_turn)));
+   WHERE ((t.id = unresumed_failure.p_thread_id) AND (t.on_failure <> 'continue'::text) AND (last.status = 'failed'::text) AND (last.operation <> 'expire_thread'::text) AND (last.turn > GREATEST(t.resumed_turn, t.last_turn)));
 END;
 
 CREATE OR REPLACE FUNCTION public.wake_dispatchers()
@@ -4164,6 +4116,20 @@ begin
   return p_row;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.worked_elsewhere(p_row thread_operations, p_provider_thread_id text)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select not coalesce(p_row.progress ->> 'provider_thread_id' = p_provider_thread_id, false)
+     and exists (
+       select from thread_generations g
+        where g.thread_id = p_row.thread_id
+          and g.ended_at > coalesce(p_row.started_at, (
+                select max(e.at) from operation_events e
+                 where e.thread_id = p_row.thread_id and e.operation_id = p_row.id and e.to_status = 'processing')))
+$function$;
+
 CREATE OR REPLACE FUNCTION public.write_tool_calls(p_dispatcher text, p_id bigint, p_attempts integer, p_calls jsonb, p_deadline_ms double precision, OUT round integer, OUT ms_left double precision)
  RETURNS record
  LANGUAGE plpgsql
@@ -4201,7 +4167,7 @@ CREATE TRIGGER tell_lane_change AFTER INSERT OR DELETE OR UPDATE ON public.lanes
 
 CREATE TRIGGER refuse_rewriting_history BEFORE DELETE OR UPDATE OR TRUNCATE ON public.operation_events FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewriting_history();
 
-CREATE TRIGGER arrive AFTER INSERT ON public.thread_operations FOR EACH ROW WHEN (((new.status = 'failed'::text) OR (new.if_busy = ANY (ARRAY['interrupt'::text, 'interrupt+merge'::text])))) EXECUTE FUNCTION arrive();
+CREATE TRIGGER arrive AFTER INSERT ON public.thread_operations FOR EACH ROW WHEN (((new.status = 'failed'::text) OR (new.if_busy = ANY (ARRAY['interrupt'::text, 'interrupt+merge'::text])) OR (new.operation = 'delete_thread'::text))) EXECUTE FUNCTION arrive();
 
 CREATE TRIGGER forget_streams AFTER DELETE ON public.thread_operations REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION forget_streams();
 
@@ -4221,11 +4187,9 @@ CREATE TRIGGER remember_last_turn AFTER DELETE ON public.thread_operations REFER
 
 CREATE TRIGGER z_move_on_after_cancel AFTER UPDATE ON public.thread_operations REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT WHEN ((current_setting('inturn.line'::text, true) IS DISTINCT FROM 'on'::text)) EXECUTE FUNCTION move_on_after_cancel();
 
-CREATE TRIGGER check_policy BEFORE INSERT OR UPDATE ON public.thread_policies FOR EACH ROW EXECUTE FUNCTION check_policy();
+CREATE TRIGGER refuse_delete_of_used_policy BEFORE DELETE ON public.thread_policies FOR EACH ROW EXECUTE FUNCTION refuse_delete_of_used_policy();
 
-CREATE TRIGGER refuse_delete_of_used_policy BEFORE DELETE ON public.thread_policies FOR EACH ROW EXECUTE FUNCTION refuse_loss_of_used_policy();
-
-CREATE TRIGGER refuse_rename_of_used_policy BEFORE UPDATE OF name ON public.thread_policies FOR EACH ROW WHEN ((old.name <> new.name)) EXECUTE FUNCTION refuse_loss_of_used_policy();
+CREATE TRIGGER stamp_policy BEFORE UPDATE ON public.thread_policies FOR EACH ROW EXECUTE FUNCTION stamp_policy();
 
 CREATE TRIGGER check_thread_policy BEFORE INSERT OR UPDATE OF policy ON public.threads FOR EACH ROW WHEN ((new.policy IS NOT NULL)) EXECUTE FUNCTION check_thread_policy();
 
@@ -4320,114 +4284,47 @@ create view lane_states as
            FROM lanes l) lane;
 
 create view thread_states as
- SELECT t.id AS thread_id,
-    line.state,
-    line.waiting,
-    line.active_operation_id,
-    line.active_operation,
-    line.active_since,
-    line.last_run_id,
-    line.last_run_status,
-    line.last_run_finished_at,
-    COALESCE(t.provider, NULLIF(provider_of(t.id, ''::text, '{}'::jsonb, NULL::text), ''::text)) AS provider,
-    t.provider_thread_id,
-    t.metadata,
-    t.created_at
-   FROM threads t
-     CROSS JOIN LATERAL thread_line(t.*) line(state, waiting, active_operation_id, active_operation, active_since, active_run_id, last_run_id, last_run_status, last_run_finished_at)
-UNION ALL
- SELECT o.thread_id,
-    'active'::text AS state,
-    count(*) AS waiting,
-    NULL::bigint AS active_operation_id,
-    NULL::text AS active_operation,
-    NULL::timestamp with time zone AS active_since,
-    NULL::text AS last_run_id,
-    NULL::text AS last_run_status,
-    NULL::timestamp with time zone AS last_run_finished_at,
-    NULLIF(provider_of(o.thread_id, ''::text, '{}'::jsonb, NULL::text), ''::text) AS provider,
-    NULL::text AS provider_thread_id,
-    NULL::jsonb AS metadata,
-    NULL::timestamp with time zone AS created_at
-   FROM thread_operations o
-  WHERE o.place IS NOT NULL AND NOT (EXISTS ( SELECT
-           FROM threads t
-          WHERE t.id = o.thread_id))
-  GROUP BY o.thread_id;
-
-create view thread_stats as
- SELECT t.id AS thread_id,
-    line.state,
-    t.user_id,
-    t.session_id,
-    t.topic,
-    t.labels,
-    t.metadata,
-    COALESCE(t.provider, NULLIF(provider_of(t.id, ''::text, '{}'::jsonb, NULL::text), ''::text)) AS provider,
-    t.provider_thread_id,
-    t.generation,
-    t.generation_since,
-    current.copied_from,
-    policy.name AS policy,
-    this_generation.messages,
-    this_generation.tokens,
-    so_far.messages AS messages_total,
-    so_far.runs,
-    so_far.input_tokens,
-    so_far.output_tokens,
-    line.waiting,
-    line.active_operation_id,
-    line.active_operation,
-    line.active_since,
-    line.active_run_id,
-    line.last_run_id,
-    line.last_run_status,
-    line.last_run_finished_at,
-    t.last_active_at,
-    expiry.at AS expires_at,
-    expiry.because AS expires_because,
-    policy.max_messages AS rotates_at_messages,
-    policy.max_tokens AS rotates_at_tokens,
+ SELECT thread.thread_id,
         CASE
-            WHEN t.provider_thread_id IS NOT NULL THEN t.generation_since + policy.max_age
-            ELSE NULL::timestamp with time zone
-        END AS rotates_after,
-    thread_warning(t.provider, this_generation.messages, policy.max_messages) AS warning,
-    archive.count AS archives,
-    archive.last_id AS last_archive_id,
-    archive.last_at AS last_archived_at,
+            WHEN t.closed_at IS NOT NULL THEN 'closed'::text
+            WHEN active.status = 'requires_action'::text THEN 'requires_action'::text
+            WHEN line.is_held THEN 'held'::text
+            WHEN failure.on_failure = 'halt'::text THEN 'halted'::text
+            WHEN active.id IS NOT NULL OR line.waiting > 0 THEN 'active'::text
+            ELSE 'idle'::text
+        END AS state,
+    line.waiting,
+    active.id AS active_operation_id,
+    active.operation AS active_operation,
+    active.started_at AS active_since,
+    last_run.progress ->> 'run_id'::text AS last_run_id,
+    COALESCE((last_run.result -> 'run'::text) ->> 'status'::text, last_run.status) AS last_run_status,
+    last_run.finished_at AS last_run_finished_at,
+    COALESCE(t.provider, NULLIF(provider_of(thread.thread_id, ''::text, '{}'::jsonb, NULL::text), ''::text)) AS provider,
+    t.provider_thread_id,
+    t.metadata,
     t.created_at
-   FROM threads t
-     CROSS JOIN LATERAL thread_line(t.*) line(state, waiting, active_operation_id, active_operation, active_since, active_run_id, last_run_id, last_run_status, last_run_finished_at)
-     LEFT JOIN LATERAL ( SELECT g.copied_from,
-            g.messages_before,
-            g.tokens_before,
-            g.carried_over
-           FROM thread_generations g
-          WHERE g.thread_id = t.id AND g.generation = t.generation
-         LIMIT 1) current ON true
-     CROSS JOIN LATERAL thread_totals(t.id, '9223372036854775807'::bigint) so_far(messages, runs, input_tokens, output_tokens)
-     CROSS JOIN LATERAL ( SELECT
-                CASE
-                    WHEN t.provider_thread_id IS NULL THEN 0::bigint
-                    ELSE so_far.messages - current.messages_before + current.carried_over
-                END AS messages,
-                CASE
-                    WHEN t.provider_thread_id IS NULL THEN 0::bigint
-                    ELSE so_far.input_tokens + so_far.output_tokens - current.tokens_before
-                END AS tokens) this_generation
-     LEFT JOIN LATERAL policy_of(t.policy, t.user_id, t.session_id, t.topic) policy(name, pattern, absolute_ttl, idle_ttl, on_expiry, max_messages, max_age, max_tokens, carry_over, delete_rotated, archive_on_delete, reopen, archive_retention, operation_retention, created_at, updated_at) ON true
-     LEFT JOIN LATERAL ( SELECT ttl.at,
-            ttl.because
-           FROM ( VALUES (t.last_active_at + policy.idle_ttl,'idle'::text), (t.generation_since + policy.absolute_ttl,'absolute'::text)) ttl(at, because)
-          WHERE ttl.at IS NOT NULL AND t.provider_thread_id IS NOT NULL AND t.closed_at IS NULL
-          ORDER BY ttl.at
-         LIMIT 1) expiry ON true
-     CROSS JOIN LATERAL ( SELECT count(*) AS count,
-            max(a.id) AS last_id,
-            max(a.archived_at) AS last_at
-           FROM thread_archives a
-          WHERE a.thread_id = t.id) archive;
+   FROM ( SELECT threads.id AS thread_id
+           FROM threads
+        UNION
+         SELECT thread_operations.thread_id
+           FROM thread_operations
+          WHERE thread_operations.place IS NOT NULL) thread
+     LEFT JOIN threads t ON t.id = thread.thread_id
+     LEFT JOIN thread_operations active ON active.thread_id = thread.thread_id AND (active.status = ANY (ARRAY['processing'::text, 'requires_action'::text]))
+     CROSS JOIN LATERAL ( SELECT count(*) AS waiting,
+            bool_or(o.ready_at = never()) AS is_held
+           FROM thread_operations o
+          WHERE o.thread_id = thread.thread_id AND o.place IS NOT NULL AND o.status = 'pending'::text) line
+     LEFT JOIN LATERAL unresumed_failure(t.id) failure(operation_id, turn, failed_at, on_failure) ON true
+     LEFT JOIN LATERAL ( SELECT o.progress,
+            o.result,
+            o.status,
+            o.finished_at
+           FROM thread_operations o
+          WHERE o.thread_id = thread.thread_id AND o.turn IS NOT NULL AND o.progress ? 'run_id'::text
+          ORDER BY o.turn DESC
+         LIMIT 1) last_run ON true;
 
 create view thread_timeline as
  SELECT story.thread_id,

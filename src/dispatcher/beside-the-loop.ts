@@ -1,5 +1,6 @@
 import { takeCancellations } from '../store/cancellations.ts'
 import type { Sighting } from '../store/dispatchers.ts'
+import { advanceErasures } from '../store/erasures.ts'
 import { cancelHolds } from '../store/holds.ts'
 import { joinScheduled } from '../store/scheduled.ts'
 import { applyToolOutputs } from '../store/tool-calls.ts'
@@ -41,6 +42,7 @@ export class BesideTheLoop {
       { name: 'cancel_holds', run: () => cancelHolds(pool, dispatcherId()) },
       { name: 'apply_tool_outputs', run: () => applyToolOutputs(pool, dispatcherId()) },
       ...(runner ? [{ name: 'run_tools', run: () => runner.run() }] : []),
+      { name: 'advance_erasures', run: () => advanceErasures(pool).then(() => false) },
       { name: 'delete_old_streams', run: () => cleaner.clean() },
     ]
     this.#chores = new Chores(chores, { everyMs: heartbeatMs, onFound, log })

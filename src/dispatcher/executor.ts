@@ -214,6 +214,7 @@ function failureOf(error: unknown): ProviderFailure {
   return { code: 'internal_error', message, decision: 'reconcile', sent: true }
 }
 
+/** `thread_deleted` of the database says the same. */
 const endedWithThread: Outcome = {
   status: 'cancelled',
   error: { code: 'thread_deleted', message: 'The conversation was deleted before its turn.' },

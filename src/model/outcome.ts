@@ -56,6 +56,8 @@ export type OperationResult = {
   thread?: string
   /** The provider threads that were deleted, and what was seen then. */
   deleted?: DeletionProof[]
+  /** Those that may still be there, and why. */
+  not_deleted?: Array<{ generation: number; provider_thread_id: string; why: string }>
   /** Of what acts beside the line: the operation that it was about; left out where there was none. */
   operation_id?: number
   /** Of a submit_tool_outputs: the calls that it has answered, */

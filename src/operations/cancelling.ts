@@ -57,6 +57,8 @@ const doneBy: Partial<Record<OperationKind, keyof Progress>> = {
   create_thread: 'provider_thread_id',
   update_thread: 'overwritten',
   archive_thread: 'archived',
+  delete_thread: 'deleting',
+  expire_thread: 'deleting',
 }
 
 /**

@@ -1,7 +1,10 @@
 import type { Failure } from '../model/outcome.ts'
 import type { RunParameters } from '../provider/provider.ts'
 import { ProviderError } from '../provider/provider-error.ts'
+import { latestModel } from '../store/threads.ts'
+import { whileLocked } from '../store/while-locked.ts'
 import type { OperationContext } from './context.ts'
+import { endRun } from './follow-run.ts'
 import { isoTime } from './journal.ts'
 import { isNotFound } from './read-lag.ts'
 import { Refusal } from './refusal.ts'
@@ -64,6 +67,23 @@ export async function awaitAnyRun(
   const run = await provider.activeRun(threadId, model, call)
   if (run === null) return
   await noteForeignRun(context, run.id)
+  throw stillHeld(context, run.id)
+}
+
+/** As `awaitAnyRun`, but a run that the provider names is cancelled. A thread that the provider does not know has none. */
+export async function endAnyRun(context: OperationContext, threadId: string): Promise<void> {
+  const { provider, call, pool, operation, journal } = context
+  const model = await whileLocked(call.signal, () => latestModel(pool, operation.thread_id))
+  const run = await provider.activeRun(threadId, model, call).catch((error) => {
+    if (isNotFound(error)) return null
+    throw error
+  })
+  if (run === null) {
+    if (journal.unresolved('cancel_run')) await journal.note({})
+    return
+  }
+  await noteForeignRun(context, run.id)
+  if (run.id !== null && (await endRun(context, threadId, run.id))) return
   throw stillHeld(context, run.id)
 }
 

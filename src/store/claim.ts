@@ -97,6 +97,8 @@ export type Progress = {
     reopen: boolean
     /** The archive that was written before. */
     archive_id: number | null
+    /** It is the thread's no more. */
+    ended?: boolean
   }
   /** How far the deletion of the provider thread is that is being deleted now. */
   emptying?: {

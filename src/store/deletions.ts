@@ -47,6 +47,41 @@ export async function beginDeletion(
   return rows[0].noted
 }
 
+/** What a delete_thread does where it says nothing itself. */
+export async function readDeletionDefaults(
+  pool: pg.Pool,
+  threadId: string,
+): Promise<{ archives: boolean; reopens: boolean }> {
+  const { rows } = await pool.query('select archives, reopens from deletion_defaults($1)', [
+    threadId,
+  ])
+  return rows[0]
+}
+
+/** Every provider thread that a thread ever had, oldest first. */
+export async function readGenerations(
+  pool: pg.Pool,
+  threadId: string,
+): Promise<Array<{ generation: number; provider: ProviderName; provider_thread_id: string }>> {
+  const { rows } = await pool.query(
+    `select generation, provider, provider_thread_id from thread_generations
+      where thread_id = $1 order by generation`,
+    [threadId],
+  )
+  return rows
+}
+
+/** Which time to live is over of the thread of an expire_thread, and what its policy wants done then; null: none is. */
+export async function readExpiry(
+  pool: pg.Pool,
+  operationId: number,
+): Promise<{ expired_by: string; on_expiry: string } | null> {
+  const { rows } = await pool.query('select expired_by, on_expiry from expiry_of($1)', [
+    operationId,
+  ])
+  return rows[0] ?? null
+}
+
 /** Writes down that a provider thread was seen to be gone, and gives the proof. */
 export async function noteDeletion(
   pool: pg.Pool,
@@ -62,4 +97,21 @@ export async function noteDeletion(
     items,
   ])
   return rows[0].proof
+}
+
+/** The thread has no provider thread any more; `erases`: nor is anything to be left of what its operations hold. */
+export async function endConversation(
+  pool: pg.Pool,
+  { dispatcherId, id, attempts }: ClaimOfCalls,
+  endedBy: 'deleted' | 'expired',
+  erases: boolean,
+): Promise<Progress | null> {
+  const { rows } = await pool.query('select end_conversation($1, $2, $3, $4, $5) as noted', [
+    dispatcherId,
+    id,
+    attempts,
+    endedBy,
+    erases,
+  ])
+  return rows[0].noted
 }

@@ -25,6 +25,7 @@ create table threads (
   last_active_at      timestamptz(6) not null default clock_timestamp(),
   lifecycle_operation_id bigint,
   ended_before        bigint not null default 0,
+  erase_before        bigint not null default 0,
   messages_so_far     bigint not null default 0,
   runs_so_far         bigint not null default 0,
   input_tokens_so_far bigint not null default 0,
@@ -55,6 +56,9 @@ create index threads_by_metadata on threads using gin (metadata jsonb_path_ops);
 create index threads_by_provider_thread on threads (provider_thread_id) where provider_thread_id is not null;
 -- Those with a request of a sweep that is under way.
 create index threads_in_a_sweep on threads (lifecycle_operation_id) where lifecycle_operation_id is not null;
+
+-- Those of which something is still to be erased.
+create index threads_to_erase on threads (id) where erase_before > 0;
 
 create sequence thread_operations_id_seq as bigint;
 

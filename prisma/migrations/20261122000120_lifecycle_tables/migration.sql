@@ -60,6 +60,7 @@ create table thread_archives (
   archived_at         timestamptz(6) not null default clock_timestamp()
 );
 create index archives_of_a_thread on thread_archives (thread_id, generation);
+create index archives_of_a_user on thread_archives (user_id) where user_id is not null;
 create index archives_by_age on thread_archives (archived_at);
 create index archives_of_a_user on thread_archives (user_id, id) where user_id is not null;
 
@@ -98,11 +99,12 @@ create table erasures (
   user_id       text not null,
   requested_by  text not null,
   requested_at  timestamptz(6) not null default clock_timestamp(),
+  progress      jsonb not null default '{}',
   finished_at   timestamptz(6),
   report        jsonb,
   constraint erasure_user_id_has_1_to_255_characters check (length(user_id) between 1 and 255)
 );
-create index erasures_under_way on erasures (id) where finished_at is null;
+create unique index erasures_under_way on erasures (user_id) where finished_at is null;
 
 create table prunings (
   day         date not null,

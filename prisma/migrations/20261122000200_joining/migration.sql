@@ -136,11 +136,11 @@ begin
   if new.operation in ('cancel_run', 'submit_tool_outputs') then
     return join_beside_the_line(new); -- also on a closed thread, where what stood in line is still served
   end if;
+  if new.operation = 'delete_thread' then
+    return join_at_the_head(new, v_thread_provider); -- also on a closed thread: to repeat it is harmless
+  end if;
   if v_closed then
-    raise check_violation using
-      constraint = 'thread_is_open',
-      message = format('thread %s is closed and takes no more operations', new.thread_id),
-      hint = 'Use another thread_id, or ask whoever closed the thread (threads.closed_at) to open it again.';
+    perform refuse_closed(new.thread_id);
   end if;
   if v_has_wishes then
     new := with_strategy(new);

@@ -102,7 +102,7 @@ begin
       new.ready_at := null;
     end if;
   end if;
-  if not (case old.status
+  if not ((case old.status
        when 'scheduled' then new.status in ('scheduled', 'pending', 'cancelled')
        when 'pending' then new.status in ('pending', 'processing', 'completed', 'failed', 'cancelled')
        when 'processing' then new.status in ('processing', 'pending', 'requires_action', 'completed', 'failed', 'cancelled')
@@ -111,6 +111,8 @@ begin
        when 'failed' then new.status = 'pending' and new.turn is null
        when 'cancelled' then new.status = 'pending' and new.turn is null
        else false end
+       -- erase_operations: it stays final, and nothing is left of what it held.
+       or old.finished_at is not null and new.status = old.status and coalesce(new.progress ? 'erased', false))
      and (new.finished_at is not null) = (new.status in ('completed', 'failed', 'cancelled'))
      and (new.place is null or new.status in ('pending', 'processing', 'requires_action'))
      and (new.claimed_by is not null) = (new.status = 'processing')

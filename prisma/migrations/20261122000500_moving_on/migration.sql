@@ -28,7 +28,7 @@ begin
     from (select l.id, t.provider from thread_operations l
             left join threads t on t.id = l.thread_id
            where l.id = any (p_ids) and l.status = 'pending' and l.ready_at is null
-             and (t.on_failure is distinct from 'halt' or not line_is_halted(l.thread_id))
+             and (t.on_failure is distinct from 'halt' or l.operation = 'delete_thread' or not line_is_halted(l.thread_id))
              for update of l skip locked) as head
    where o.id = head.id;
   get diagnostics v_marked = row_count;

@@ -2,7 +2,7 @@
 -- it is stored: it follows from the operation that was started last, so no lock on `threads` is needed.
 
 -- The failure after which this line does not simply go on: its thread says `halt` or `cancel_rest`, and
--- the operation that was started last has failed. No row where it goes on, also because an operator
+-- the operation that was started last has failed; what a sweep has asked for does not count. No row where it goes on, also because an operator
 -- resumed it, had that operation served again or deleted it (last_turn). The body is parsed here and now
 -- (`begin atomic`), because views call it from sessions that look elsewhere for their tables.
 create function unresumed_failure(p_thread_id text, out operation_id bigint, out turn bigint, out failed_at timestamptz, out on_failure text)
@@ -10,10 +10,10 @@ returns setof record language sql stable rows 1 begin atomic
   select last.id, last.turn, last.finished_at, t.on_failure
     from threads t
    cross join lateral (
-     select o.id, o.turn, o.status, o.finished_at from thread_operations o
+     select o.id, o.turn, o.operation, o.status, o.finished_at from thread_operations o
       where o.thread_id = t.id and o.turn is not null order by o.turn desc limit 1) as last
    where t.id = p_thread_id and t.on_failure <> 'continue'
-     and last.status = 'failed' and last.turn > greatest(t.resumed_turn, t.last_turn);
+     and last.status = 'failed' and last.operation <> 'expire_thread' and last.turn > greatest(t.resumed_turn, t.last_turn);
 end;
 
 create function line_is_halted(p_thread_id text) returns boolean language sql stable as $$
@@ -35,7 +35,7 @@ create function may_start(p_id bigint) returns boolean language sql stable as $$
   select not exists (
     select from thread_operations o
      cross join lateral unresumed_failure(o.thread_id) as failure
-     where o.id = p_id and o.turn is null
+     where o.id = p_id and o.turn is null and o.operation <> 'delete_thread'
        and (failure.on_failure = 'halt'
             or stood_in_line(o.id, o.thread_id, o.place, o.created_at, failure.failed_at) and not is_sent_along(o)))
 $$;
@@ -55,7 +55,7 @@ begin
   loop
     v_ids := array(
       select o.id from thread_operations o
-       where o.thread_id = v_failure.thread_id and o.place is not null and o.turn is null
+       where o.thread_id = v_failure.thread_id and o.place is not null and o.turn is null and o.operation <> 'delete_thread'
          and stood_in_line(o.id, o.thread_id, o.place, o.created_at, v_failure.failed_at) and not is_sent_along(o)
        order by o.place limit 1000 for update skip locked);
     update thread_operations o

@@ -85,6 +85,8 @@ begin
   if new.status = 'failed' then
     insert into operation_events (operation_id, thread_id, from_status, to_status, attempt, actor, code, detail)
     values (new.id, new.thread_id, 'pending', new.status, 0, session_actor(), new.error ->> 'code', new.error - 'code' - 'message');
+  elsif new.operation = 'delete_thread' then
+    perform make_way(array[new.id]);
   elsif new.status = 'pending' then
     perform interrupt_active(new);
   end if;
@@ -92,7 +94,7 @@ begin
 end $$;
 
 create trigger arrive after insert on thread_operations
-  for each row when (new.status = 'failed' or new.if_busy in ('interrupt', 'interrupt+merge'))
+  for each row when (new.status = 'failed' or new.if_busy in ('interrupt', 'interrupt+merge') or new.operation = 'delete_thread')
   execute function arrive();
 
 -- For an operation that was scheduled: it counts as arriving when it joins its line.

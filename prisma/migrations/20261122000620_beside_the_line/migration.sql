@@ -82,7 +82,9 @@ create function is_under_way(o thread_operations) returns boolean language sql i
            or o.progress ? case o.operation when 'add_message' then 'message_id'
                                             when 'create_thread' then 'provider_thread_id'
                                             when 'update_thread' then 'overwritten'
-                                            when 'archive_thread' then 'archived' end,
+                                            when 'archive_thread' then 'archived'
+                                            when 'delete_thread' then 'deleting'
+                                            when 'expire_thread' then 'deleting' end,
          false)
 $$;
 

@@ -22,6 +22,20 @@ create function create_missing_threads(p_ids bigint[], p_default_provider text) 
        where threads.provider is null
 $$;
 
+-- Whether an operation was sent back into its line after the conversation was deleted that it was inserted for.
+create function has_rejoined(p_row thread_operations, p_ended_before bigint) returns boolean language sql immutable as $$
+  select coalesce((p_row.progress ->> 'rejoined')::bigint >= p_ended_before, false)
+$$;
+
+-- Whether what is known of an operation at the provider is of a conversation that its thread has no more:
+-- it was sent back into its line, and the thread was rotated, expired or deleted before its turn.
+create function is_left_behind(p_row thread_operations, p_generation integer, p_provider_thread_id text) returns boolean
+language sql immutable as $$
+  select p_row.turn is null and coalesce(
+    (p_row.progress ->> 'generation')::integer > 0
+    and (p_provider_thread_id is null or (p_row.progress ->> 'generation')::integer <> p_generation), false)
+$$;
+
 -- Starts these operations, which the caller found next in their lines. Looks again, with a new snapshot,
 -- whether each is still the first of its line: what was locked may have been overtaken meanwhile. After
 -- a failure, whether the line goes on is decided here and nowhere else.
@@ -37,6 +51,9 @@ begin
            claimed_by = p_dispatcher,
            attempts = o.attempts + 1,
            ready_at = null,
+           intent = case when not is_left_behind(o, t.generation, t.provider_thread_id) then o.intent end,
+           progress = case when not is_left_behind(o, t.generation, t.provider_thread_id) then o.progress
+                           when o.progress ? 'rejoined' then jsonb_build_object('rejoined', o.progress -> 'rejoined') end,
            head_since = coalesce(o.head_since, clock_timestamp()),
            provider = coalesce(t.provider, nullif(o.provider, ''), p_default_provider),
            turn = coalesce(o.turn, greatest(t.last_turn, coalesce((
@@ -51,7 +68,7 @@ begin
        and (t.on_failure = 'continue' or may_start(o.id))
     returning o.id, o.thread_id, o.operation, o.data, o.retry, coalesce(o.user_id, t.user_id) as user_id, o.merges, cancellation_of(o.id) as cancellation, o.turn, o.attempts, o.failures, o.provider, o.intent, o.progress,
               t.provider_thread_id, t.last_item_id, t.last_message_at, t.generation,
-              o.operation <> 'delete_thread' and (t.deleted_at is not null or o.id < t.ended_before) as is_ended, clock_timestamp() as claimed_at,
+              o.operation <> 'delete_thread' and (t.deleted_at is not null or o.id < t.ended_before and not has_rejoined(o, t.ended_before)) as is_ended, clock_timestamp() as claimed_at,
               extract(epoch from clock_timestamp() - (o.intent ->> 'at')::timestamptz) * 1000 as intent_age_ms
   )
   select array_agg(row_to_json(s)::text) into v_started from started s;
@@ -151,12 +168,14 @@ begin
     -- They come off, and the first of each line gets its own.
     v_threads := array(select distinct o.thread_id from thread_operations o where o.id = any (v_heads));
     perform cancel_rest(v_threads);
+    -- One that deletes the conversation may have met somebody who was being started.
+    perform make_way(v_heads);
     update thread_operations o set ready_at = null
      where o.id = any (array(select l.id from thread_operations l where l.id = any (v_heads) for update skip locked))
        and o.status = 'pending' and o.ready_at is not null
        and (o.id <> (select f.id from thread_operations f
                       where f.thread_id = o.thread_id and f.place is not null order by f.place limit 1)
-            or line_is_halted(o.thread_id));
+            or o.operation <> 'delete_thread' and line_is_halted(o.thread_id));
     if mark_heads((next_in_line(v_threads)).waiting) > 0 then
       perform wake_dispatchers();
     end if;

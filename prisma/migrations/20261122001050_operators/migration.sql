@@ -59,10 +59,22 @@ exception when lock_not_available or deadlock_detected then
   perform refuse_locked(format('thread %s', p_thread_id));
 end $$;
 
+-- Whether an operation has done what it did in a conversation that its thread has no more.
+create function worked_elsewhere(p_row thread_operations, p_provider_thread_id text) returns boolean language sql stable as $$
+  select not coalesce(p_row.progress ->> 'provider_thread_id' = p_provider_thread_id, false)
+     and exists (
+       select from thread_generations g
+        where g.thread_id = p_row.thread_id
+          and g.ended_at > coalesce(p_row.started_at, (
+                select max(e.at) from operation_events e
+                 where e.thread_id = p_row.thread_id and e.operation_id = p_row.id and e.to_status = 'processing')))
+$$;
+
 -- Sends a failed or cancelled operation back into its line, to the `head` (before all who wait, behind
 -- whoever was started) or the `tail`; the only way back from a final status. It draws a new turn when it
 -- starts; its attempts count on, and what is known of it at the provider is kept, so that no message is
--- added twice: a run that has ended is not followed but replaced. sent_back is the turn that it had first:
+-- added twice: a run that has ended is not followed but replaced. What it did in a conversation that the
+-- thread has no more is forgotten. sent_back is the turn that it had first:
 -- where others are served before it starts again, what stands behind its message is theirs. Returns its
 -- thread and place.
 create function retry_operation(p_id bigint, p_at text, out thread_id text, out place bigint)
@@ -73,6 +85,8 @@ as $$
 #variable_conflict use_column
 declare
   v_old thread_operations;
+  v_thread threads;
+  v_known jsonb;
 begin
   if p_at is null or p_at not in ('head', 'tail') then
     raise check_violation using
@@ -108,11 +122,15 @@ begin
       message = format('operation %s was merged: its message went along with operation %s', p_id, v_old.error ->> 'operation_id'),
       hint = format('Send that one back instead: SELECT retry_operation(%s, %L);', v_old.error ->> 'operation_id', p_at);
   end if;
-  if exists (select from threads t where t.id = v_old.thread_id and t.closed_at is not null) then
+  if v_old.progress ? 'erased' then
     raise check_violation using
-      constraint = 'thread_is_open',
-      message = format('thread %s is closed and takes no more operations', v_old.thread_id),
-      hint = 'Ask whoever closed the thread (threads.closed_at) to open it again.';
+      constraint = 'erased_operation_is_not_retried',
+      message = format('what operation %s was to do was erased', p_id),
+      hint = 'Insert a new operation instead.';
+  end if;
+  select * into v_thread from threads t where t.id = v_old.thread_id;
+  if v_thread.closed_at is not null and v_old.operation <> 'delete_thread' then
+    perform refuse_closed(v_old.thread_id);
   end if;
 
   thread_id := v_old.thread_id;
@@ -125,15 +143,23 @@ begin
     insert into threads (id, last_turn) values (v_old.thread_id, v_old.turn)
         on conflict (id) do update set last_turn = excluded.last_turn where threads.last_turn < excluded.last_turn;
   end if;
+  if not worked_elsewhere(v_old, v_thread.provider_thread_id) then
+    v_known := jsonb_build_object('sent_back', v_old.turn, 'generation', v_thread.generation) || v_old.progress
+      - '{run_id, run_since, answered, asked, abandoned, stopping, foreign_run, missing, repaired, overwritten}'::text[]
+      || case when v_old.progress ? 'run_id' then jsonb_build_object('failed_run_ids',
+           coalesce(v_old.progress -> 'failed_run_ids', '[]') - (v_old.progress ->> 'run_id') || (v_old.progress -> 'run_id'))
+         else '{}' end;
+    v_old.intent := v_old.intent || '{"sent_back": true}';
+  else
+    v_old.intent := null;
+  end if;
+  if v_old.id < v_thread.ended_before then
+    v_known := coalesce(v_known, '{}') || jsonb_build_object('rejoined', abs(retry_operation.place));
+  end if;
   update thread_operations o
      set status = 'pending', place = retry_operation.place, turn = null, provider = '', head_since = null, ready_at = null,
          if_busy = null, debounce_ms = null, debounce_max_ms = null, -- it stands where the operator has put it
-         intent = o.intent || '{"sent_back": true}', failures = 0, started_at = null, finished_at = null, result = null, error = null,
-         progress = jsonb_build_object('sent_back', v_old.turn) || o.progress
-           - '{run_id, run_since, answered, asked, abandoned, stopping, foreign_run, missing, repaired, overwritten}'::text[]
-           || case when o.progress ? 'run_id' then jsonb_build_object('failed_run_ids',
-                coalesce(o.progress -> 'failed_run_ids', '[]') - (o.progress ->> 'run_id') || (o.progress -> 'run_id'))
-              else '{}' end
+         intent = v_old.intent, progress = v_known, failures = 0, started_at = null, finished_at = null, result = null, error = null
    where o.id = p_id;
   -- Who was the head until now loses his mark, unless somebody's transaction holds him: then a claim sees to it.
   update thread_operations o set ready_at = null
@@ -141,6 +167,9 @@ begin
                   where l.id = (select s.id from thread_operations s
                                  where s.thread_id = v_old.thread_id and s.place is not null order by s.place offset 1 limit 1)
                     and l.status = 'pending' and l.ready_at is not null and l.turn is null for update skip locked);
+  if v_old.operation = 'delete_thread' then
+    perform make_way(array[p_id]);
+  end if;
   if mark_heads((next_in_line(array[v_old.thread_id])).waiting) > 0 then
     perform wake_dispatchers();
   end if;
