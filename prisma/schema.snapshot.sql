@@ -458,7 +458,10 @@ begin
   v_ready := array(
     select o.id from thread_operations o
      where o.id = any (array(select jsonb_array_elements_text(v_erasure.progress -> 'unfinished')::bigint)) and o.finished_at is not null
-     limit 1000 for update skip locked);
+       -- Whoever takes its message along reads it until he is over.
+       and not exists (select from thread_operations m
+                        where o.error ->> 'code' = 'merged' and m.id = (o.error ->> 'operation_id')::bigint and m.finished_at is null)
+     limit 1000 for update of o skip locked);
   v_threads := array(
     select distinct o.thread_id from thread_operations o join threads t on t.id = o.thread_id
      where o.id = any (v_ready) and t.user_id is distinct from v_erasure.user_id);
@@ -3435,11 +3438,12 @@ begin
         on conflict (id) do update set last_turn = excluded.last_turn where threads.last_turn < excluded.last_turn;
   end if;
   if not worked_elsewhere(v_old, v_thread.provider_thread_id) then
-    v_known := jsonb_build_object('sent_back', v_old.turn, 'generation', v_thread.generation) || v_old.progress
+    v_known := jsonb_build_object('sent_back', v_old.turn) || v_old.progress
       - '{run_id, run_since, answered, asked, abandoned, stopping, foreign_run, missing, repaired, overwritten}'::text[]
       || case when v_old.progress ? 'run_id' then jsonb_build_object('failed_run_ids',
            coalesce(v_old.progress -> 'failed_run_ids', '[]') - (v_old.progress ->> 'run_id') || (v_old.progress -> 'run_id'))
-         else '{}' end;
+         else '{}' end
+      || case when v_thread.generation > 0 then jsonb_build_object('generation', v_thread.generation) else '{}' end;
     v_old.intent := v_old.intent || '{"sent_back": true}';
   else
     v_old.intent := null;

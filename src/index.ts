@@ -1,4 +1,5 @@
 export type { AdoptOptions } from './client/adopt.ts'
+export { ErasureHandle, type ErasureOptions } from './client/erasure-handle.ts'
 export {
   HoldLostError,
   IdempotencyConflictError,
@@ -14,7 +15,12 @@ export { migrate } from './client/migrate.ts'
 export type { EnqueueOptions, JoinOptions, NewOperation } from './client/new-operation.ts'
 export type { OperationHandle, ResultOf, ResultOptions } from './client/operation-handle.ts'
 export type { StreamOptions } from './client/operation-stream.ts'
-export type { ArchiveOptions, CancelOptions, ThreadHandle } from './client/thread-handle.ts'
+export type {
+  ArchiveOptions,
+  CancelOptions,
+  DeleteOptions,
+  ThreadHandle,
+} from './client/thread-handle.ts'
 export type { WaitOptions } from './client/until-settled.ts'
 export type { MigrateResult } from './db/migrate.ts'
 export type { CallerTransaction, PrismaTransaction } from './db/query.ts'
@@ -38,6 +44,7 @@ export type { OperationData } from './operations/data/index.ts'
 export type { RunParameters } from './operations/data/run-parameters.ts'
 export type { ToolOutput } from './operations/data/submit-tool-outputs.ts'
 export type { Archive, ArchivedMessage, ArchiveFilter } from './store/archive-reading.ts'
+export type { Erasure, ErasureReport } from './store/erasures.ts'
 export type { Resumed } from './store/resume-thread.ts'
 export type { ThreadKeys } from './store/thread-keys.ts'
 export type { ThreadSettings } from './store/thread-settings.ts'

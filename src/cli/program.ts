@@ -10,6 +10,7 @@ import { dispatchCommand } from './dispatch.ts'
 import { doctorCommand } from './doctor.ts'
 import { emulatorCommand } from './emulator.ts'
 import { enqueueCommand } from './enqueue.ts'
+import { eraseCommand } from './erase.ts'
 import { exportCommand } from './export.ts'
 import { exitCodeOf, report } from './failure.ts'
 import { lanesCommand } from './lanes.ts'
@@ -72,6 +73,7 @@ function createProgram(): Command {
   resumeCommand(program)
   archivesCommand(program)
   exportCommand(program)
+  eraseCommand(program)
   doctorCommand(program)
   lanesCommand(program)
   assistantsCommand(program)

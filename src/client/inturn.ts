@@ -10,10 +10,12 @@ import {
   type ArchiveFilter,
   listArchives,
 } from '../store/archive-reading.ts'
+import { requestErasure } from '../store/erasures.ts'
 import { findOperation } from '../store/operations.ts'
 import { getThread, type ThreadKeys } from '../store/thread-keys.ts'
 import { listThreadStats, type ThreadFilter, type ThreadStats } from '../store/thread-stats.ts'
 import { type AdoptOptions, adopt } from './adopt.ts'
+import { ErasureHandle } from './erasure-handle.ts'
 import { operationNotFound } from './errors.ts'
 import { explaining } from './explain-error.ts'
 import { databaseIn, insertOperations } from './insert-operations.ts'
@@ -207,6 +209,21 @@ export class Inturn implements AsyncDisposable {
     options: AdoptOptions & EnqueueOptions = {},
   ): Promise<OperationHandle<'create_thread'>[]> {
     return adopt(this.#context, providerThreadIds, options)
+  }
+
+  /**
+   * Has a person forgotten: all conversations of their threads (`threads.user_id`) are deleted at the
+   * provider, with archives and all that operations hold, and what was done on their behalf
+   * (`thread_operations.user_id`) on threads of others is emptied. Dispatchers do it; the handle's `report`
+   * tells what was proved. Asked again while it is under way, it gives the same. Throws RefusedError
+   * (`user_id_has_1_to_255_characters`) and `row_locked`.
+   *
+   * @example
+   * const { not_proved } = await (await inturn.eraseUser('42')).report()
+   */
+  async eraseUser(userId: string): Promise<ErasureHandle> {
+    const { database } = this.#context
+    return new ErasureHandle(database, await requestErasure(database, userId))
   }
 
   /** Ends the connections that the client has opened; who waits for a result or reads a stream is told `client_closed`. */

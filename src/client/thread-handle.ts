@@ -4,6 +4,7 @@ import type { OperationData } from '../operations/data/index.ts'
 import type { RunParameters } from '../operations/data/run-parameters.ts'
 import type { ToolOutput } from '../operations/data/submit-tool-outputs.ts'
 import type { ToolDeadline } from '../operations/data/tool-deadline.ts'
+import { reopenThread } from '../store/reopen-thread.ts'
 import { type Resumed, resumeThread } from '../store/resume-thread.ts'
 import { saveThreadSettings, type ThreadSettings } from '../store/thread-settings.ts'
 import { readThreadStats, type ThreadStats } from '../store/thread-stats.ts'
@@ -34,6 +35,9 @@ export type ArchiveOptions = {
   /** In your own words. */
   reason?: string
 } & JoinOptions
+
+/** When it is to be deleted, and under which key. */
+export type DeleteOptions = Pick<JoinOptions, 'idempotencyKey' | 'scheduledAt'>
 
 /** One thread and its line. Made by `inturn.thread(id)`, which asks the database nothing, or by its keys. */
 export class ThreadHandle {
@@ -181,6 +185,30 @@ export class ThreadHandle {
    */
   resume(): Promise<Resumed> {
     return resumeThread(this.#database, this.id)
+  }
+
+  /**
+   * Deletes the conversation for good, before all who wait: what is active is cancelled, and what waits ends
+   * as cancelled (`thread_deleted`). The handle's `result` tells what was seen to be gone. Later operations
+   * are refused, unless `reopen` or the thread's policy says otherwise. Harmless to repeat.
+   *
+   * @example
+   * const { deleted } = await (await thread.delete({ archive: true })).result()
+   */
+  delete(
+    options: OperationData<'delete_thread'> & EnqueueOptions & DeleteOptions = {},
+  ): Promise<OperationHandle<'delete_thread'>> {
+    const { transaction, idempotencyKey, scheduledAt, ...data } = options
+    return this.enqueue('delete_thread', data, { transaction, idempotencyKey, scheduledAt })
+  }
+
+  /**
+   * Opens a thread again that was closed, by a deletion or by hand; its next operation begins a new
+   * conversation. Throws RefusedError where it is open (`thread_is_closed`) or is being deleted
+   * (`deletion_is_over`), and `row_locked`.
+   */
+  reopen(): Promise<void> {
+    return reopenThread(this.#database, this.id)
   }
 
   /** What the thread does now; null for one that has nothing in line and never had anything started. */

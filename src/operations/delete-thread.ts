@@ -40,7 +40,8 @@ async function begin(
   let archive_id: number | null = null
   if (threadId !== null) {
     await endAnyRun(context, threadId)
-    if (archive && !erase) ({ archive_id } = await archiveConversation(context, threadId, 'deleted'))
+    if (archive && !erase)
+      ({ archive_id } = await archiveConversation(context, threadId, 'deleted'))
   }
   if (cancelWanted.aborted) throw new CancelWanted()
   await journal.writeNoting((claim) => beginDeletion(pool, claim, !reopen, { reopen, archive_id }))

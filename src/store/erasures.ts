@@ -64,6 +64,15 @@ export async function readErasure(
   }
 }
 
+/** How many threads are a user's. */
+export async function countOfUser({ query, schema }: Database, userId: string): Promise<number> {
+  const [row] = await query(
+    `select count(*)::integer as count from ${schema}.threads where user_id = $1::text`,
+    [userId],
+  )
+  return Number(row.count)
+}
+
 /** Operations that are looked at, or emptied, in one transaction. */
 const atOnce = 5_000
 

@@ -144,11 +144,12 @@ begin
         on conflict (id) do update set last_turn = excluded.last_turn where threads.last_turn < excluded.last_turn;
   end if;
   if not worked_elsewhere(v_old, v_thread.provider_thread_id) then
-    v_known := jsonb_build_object('sent_back', v_old.turn, 'generation', v_thread.generation) || v_old.progress
+    v_known := jsonb_build_object('sent_back', v_old.turn) || v_old.progress
       - '{run_id, run_since, answered, asked, abandoned, stopping, foreign_run, missing, repaired, overwritten}'::text[]
       || case when v_old.progress ? 'run_id' then jsonb_build_object('failed_run_ids',
            coalesce(v_old.progress -> 'failed_run_ids', '[]') - (v_old.progress ->> 'run_id') || (v_old.progress -> 'run_id'))
-         else '{}' end;
+         else '{}' end
+      || case when v_thread.generation > 0 then jsonb_build_object('generation', v_thread.generation) else '{}' end;
     v_old.intent := v_old.intent || '{"sent_back": true}';
   else
     v_old.intent := null;

@@ -6,7 +6,9 @@ export const deleteThread = z
     archive: z
       .boolean()
       .optional()
-      .describe("Archive it before. Default: the policy's archive_on_delete, else not. Never with erase."),
+      .describe(
+        "Archive it before. Default: the policy's archive_on_delete, else not. Never with erase.",
+      ),
     reopen: z
       .boolean()
       .optional()
