@@ -1605,7 +1605,8 @@ begin
   update thread_operations o
      set data = '{}', user_id = null, intent = null, progress = '{"erased": true}',
          result = (select jsonb_object_agg(kept.key, kept.value) from jsonb_each(o.result) as kept
-                    where kept.key in ('run', 'usage', 'outcome', 'operation_id', 'archive_id', 'items', 'generation', 'deleted', 'not_deleted')),
+                    where kept.key in ('run', 'usage', 'outcome', 'provider_thread_id', 'message_id', 'merged', 'operation_id', 'archive_id',
+                                       'items', 'generation', 'deleted', 'not_deleted')),
          error = o.error || '{"message": "What was said of it was erased."}'
    where o.id = any (p_ids) and o.finished_at is not null;
   get diagnostics v_count = row_count;

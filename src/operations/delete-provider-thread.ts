@@ -1,7 +1,6 @@
 import type { DeletionProof } from '../model/outcome.ts'
 import type { ItemPage } from '../model/stored-item.ts'
-import type { Progress } from '../store/claim.ts'
-import { noteDeletion, readDeletionFacts } from '../store/deletions.ts'
+import { type Emptying, noteDeletion, readDeletionFacts } from '../store/deletions.ts'
 import { whileLocked } from '../store/while-locked.ts'
 import type { OperationContext } from './context.ts'
 import { deleteItems } from './delete-items.ts'
@@ -48,8 +47,6 @@ export async function deleteProviderThread(
   const { items } = emptying
   return journal.writeAsHolder((claim) => noteDeletion(pool, claim, generation, items))
 }
-
-type Emptying = NonNullable<Progress['emptying']>
 
 /** Deletes all items, and looks again until there are none and none may still come to light. */
 async function empty(

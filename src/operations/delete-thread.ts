@@ -1,7 +1,7 @@
 import type { DeletionProof, OperationResult } from '../model/outcome.ts'
-import type { Progress } from '../store/claim.ts'
 import {
   beginDeletion,
+  type Deleting,
   endConversation,
   readDeletionDefaults,
   readDeletionFacts,
@@ -30,9 +30,7 @@ export const deleteThread: Handler<DeleteThread> = async (context) => {
   return { status: 'completed', result: { ...result, ...(archive_id !== null && { archive_id }) } }
 }
 
-async function begin(
-  context: OperationContext<DeleteThread>,
-): Promise<NonNullable<Progress['deleting']>> {
+async function begin(context: OperationContext<DeleteThread>): Promise<Deleting> {
   const { operation, data, pool, call, journal, cancelWanted } = context
   const { thread_id, provider_thread_id: threadId } = operation
   const defaults = await whileLocked(call.signal, () => readDeletionDefaults(pool, thread_id))
@@ -45,7 +43,7 @@ async function begin(
   }
   if (cancelWanted.aborted) throw new CancelWanted()
   await journal.writeNoting((claim) => beginDeletion(pool, claim, !reopen, { reopen, archive_id }))
-  return journal.progress.deleting as NonNullable<Progress['deleting']>
+  return journal.progress.deleting as Deleting
 }
 
 async function deleteGenerations(

@@ -4,6 +4,7 @@ import type { Cancellation, Failure, Outcome } from '../model/outcome.ts'
 import type { RetryPolicy } from '../model/retry.ts'
 import type { Usage } from '../model/run.ts'
 import type { ProviderName } from '../model/thread.ts'
+import type { Deleting, Emptying } from './deletions.ts'
 import { jsonbText } from './jsonb-text.ts'
 
 /** What a dispatcher was about to send when it wrote this down; of unknown outcome until progress says more. */
@@ -91,25 +92,9 @@ export type Progress = {
     last_item_id: string | null
   }
   /** The conversation is being deleted, which is carried to its end whoever wants it cancelled. */
-  deleting?: {
-    at: string
-    /** Later operations begin a new one. */
-    reopen: boolean
-    /** The archive that was written before. */
-    archive_id: number | null
-    /** It is the thread's no more. */
-    ended?: boolean
-  }
+  deleting?: Deleting
   /** How far the deletion of the provider thread is that is being deleted now. */
-  emptying?: {
-    generation: number
-    /** When it began. */
-    since: string
-    /** Items deleted so far. */
-    items: number
-    /** None is left: the provider thread itself is deleted next, or was. */
-    done: boolean
-  }
+  emptying?: Emptying
 }
 
 /** An operation that this dispatcher holds, with what it needs of its thread. */

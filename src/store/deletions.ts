@@ -5,6 +5,28 @@ import type { Progress } from './claim.ts'
 import { jsonbText } from './jsonb-text.ts'
 import type { ClaimOfCalls } from './tool-calls.ts'
 
+/** What was decided when a deletion began. */
+export type Deleting = {
+  at: string
+  /** Later operations begin a new conversation. */
+  reopen: boolean
+  /** The archive that was written before. */
+  archive_id: number | null
+  /** The conversation is the thread's no more. */
+  ended?: boolean
+}
+
+/** How far the deletion of a provider thread is. */
+export type Emptying = {
+  generation: number
+  /** When it began. */
+  since: string
+  /** Items deleted so far. */
+  items: number
+  /** None is left: the provider thread itself is deleted next, or was. */
+  done: boolean
+}
+
 /** A provider thread that is to be deleted. */
 export type DeletionFacts = {
   provider: ProviderName
@@ -35,7 +57,7 @@ export async function beginDeletion(
   pool: pg.Pool,
   { dispatcherId, id, attempts }: ClaimOfCalls,
   closes: boolean,
-  facts: Omit<NonNullable<Progress['deleting']>, 'at'>,
+  facts: Omit<Deleting, 'at'>,
 ): Promise<Progress | null> {
   const { rows } = await pool.query('select begin_deletion($1, $2, $3, $4, $5) as noted', [
     dispatcherId,

@@ -53,7 +53,8 @@ select o.id, o.thread_id as thread, o.status || ': ' || concat_ws(', ',
 select o.id, o.thread_id as thread, format('%s is %s without %s', o.operation, o.status,
          case when o.status = 'completed' and o.operation in ('create_run', 'add_message_and_run') then 'result.run'
               when o.status = 'completed' and o.operation = 'add_message' then 'result.message_id'
-              when o.status = 'completed' and o.operation = 'cancel_run' then 'result.outcome'
+              when o.status = 'completed' and o.operation in ('cancel_run', 'expire_thread') then 'result.outcome'
+              when o.status = 'completed' and o.operation = 'delete_thread' then 'result.deleted'
               when o.status = 'completed' and o.operation = 'archive_thread' then 'result.items'
               when o.status = 'completed' then 'result.provider_thread_id'
               else 'error.code' end) as detail
@@ -63,6 +64,8 @@ select o.id, o.thread_id as thread, format('%s is %s without %s', o.operation, o
          when o.status = 'completed' then
            case o.operation
              when 'cancel_run' then o.result ->> 'outcome' is null
+             when 'expire_thread' then o.result ->> 'outcome' is null
+             when 'delete_thread' then o.result -> 'deleted' is null
              when 'submit_tool_outputs' then false
              when 'hold' then false
              when 'archive_thread' then o.result ->> 'items' is null
