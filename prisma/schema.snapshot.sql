@@ -827,36 +827,6 @@ begin
       join thread_operations o on o.id = b.id order by b.n;
 end $function$;
 
-CREATE OR REPLACE FUNCTION public.begin_deletion(p_dispatcher text, p_id bigint, p_attempts integer, p_closes boolean, p_facts jsonb)
- RETURNS jsonb
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'public', 'pg_temp'
- SET "inturn.line" TO 'on'
- SET plan_cache_mode TO 'force_generic_plan'
- SET enable_seqscan TO 'off'
- SET jit TO 'off'
- SET lock_timeout TO '1s'
-AS $function$
-declare
-  v_operation thread_operations;
-  v_noted jsonb;
-begin
-  select * into v_operation from thread_operations o
-   where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts for update;
-  if not found then
-    return null;
-  end if;
-  v_noted := jsonb_build_object('deleting', coalesce(
-    v_operation.progress -> 'deleting', jsonb_build_object('at', clock_timestamp()) || p_facts));
-  if p_closes then
-    update threads t set closed_at = clock_timestamp(), updated_at = clock_timestamp()
-     where t.id = v_operation.thread_id and t.closed_at is null;
-  end if;
-  update thread_operations o set progress = coalesce(o.progress, '{}') || v_noted where o.id = p_id;
-  return v_noted;
-end $function$;
-
 CREATE OR REPLACE FUNCTION public.busy_error(p_operation_id bigint)
  RETURNS jsonb
  LANGUAGE sql
@@ -1390,9 +1360,9 @@ CREATE OR REPLACE FUNCTION public.deletion_facts(p_id bigint, p_generation integ
  SET enable_sort TO 'off'
 AS $function$
   select g.provider, deletion_proof(g),
-         coalesce(g.ended_at, (
-           select greatest(before.finished_at, g.started_at) from thread_operations before
-            where before.thread_id = o.thread_id and before.turn < o.turn order by before.turn desc limit 1), g.started_at)
+         least(g.ended_at, greatest(g.started_at, (
+           select before.finished_at from thread_operations before
+            where before.thread_id = o.thread_id and before.turn < o.turn order by before.turn desc limit 1)))
     from thread_operations o join thread_generations g on g.thread_id = o.thread_id and g.generation = p_generation
    where o.id = p_id
 $function$;
@@ -1414,7 +1384,7 @@ AS $function$
   select hashtextextended('inturn dispatcher ' || p_dispatcher, 0)
 $function$;
 
-CREATE OR REPLACE FUNCTION public.end_conversation(p_dispatcher text, p_id bigint, p_attempts integer, p_ended_by text, p_erase boolean)
+CREATE OR REPLACE FUNCTION public.end_conversation(p_dispatcher text, p_id bigint, p_attempts integer, p_ended_by text, p_facts jsonb)
  RETURNS jsonb
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -1430,8 +1400,7 @@ AS $function$
 declare
   v_operation thread_operations;
   v_thread threads;
-  v_reopens boolean;
-  v_before bigint;
+  v_reopens boolean := p_facts -> 'reopen';
   v_scheduled bigint[];
   v_noted jsonb;
 begin
@@ -1441,25 +1410,20 @@ begin
   if not found then
     return null;
   end if;
-  v_noted := jsonb_build_object('deleting', coalesce(v_operation.progress -> 'deleting', '{}') || '{"ended": true}');
-  if v_operation.progress #> '{deleting,ended}' is not null then
-    return v_noted; -- what was inserted since belongs to a new conversation
-  end if;
   select * into v_thread from threads t where t.id = v_operation.thread_id for no key update;
+  if v_operation.progress ? 'deleting' and v_thread.provider_thread_id is null then
+    return jsonb_build_object('deleting', v_operation.progress -> 'deleting');
+  end if;
   update thread_generations g set ended_by = p_ended_by
    where g.thread_id = v_thread.id and g.generation = v_thread.generation and v_thread.provider_thread_id is not null;
   update threads t
      set provider_thread_id = null, last_item_id = null, last_message_at = null, metadata = '{}', updated_at = clock_timestamp()
    where t.id = v_thread.id;
   if p_ended_by = 'deleted' then
-    v_reopens := v_operation.progress #> '{deleting,reopen}';
-    v_before := nextval('thread_operations_id_seq');
     update threads t
        set closed_at = case when not v_reopens then coalesce(t.closed_at, clock_timestamp()) end,
-           deleted_at = case when not v_reopens then coalesce(t.deleted_at, clock_timestamp()) end,
-           ended_before = v_before,
-           labels = case when p_erase then '{}' else t.labels end,
-           erase_before = case when p_erase then v_before else t.erase_before end
+           deleted_at = case when not v_reopens then t.deleted_at end,
+           ended_before = nextval('thread_operations_id_seq')
      where t.id = v_thread.id;
     -- What somebody's transaction holds ends when it is due.
     v_scheduled := array(
@@ -1470,6 +1434,7 @@ begin
      where o.id = any (v_scheduled);
     perform notify_waiters(v_scheduled);
   end if;
+  v_noted := jsonb_build_object('deleting', jsonb_build_object('at', clock_timestamp()) || p_facts);
   update thread_operations o set progress = coalesce(o.progress, '{}') || v_noted where o.id = p_id;
   return v_noted;
 end $function$;
@@ -1834,6 +1799,36 @@ AS $function$
    where over.expired_by is not null
 $function$;
 
+CREATE OR REPLACE FUNCTION public.finish_deletion(p_dispatcher text, p_id bigint, p_attempts integer, p_erase boolean)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '1s'
+AS $function$
+declare
+  v_operation thread_operations;
+begin
+  select * into v_operation from thread_operations o
+   where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts;
+  if not found then
+    return false;
+  end if;
+  update threads t
+     set deleted_at = case when not (v_operation.progress #> '{deleting,reopen}')::boolean then coalesce(t.deleted_at, clock_timestamp()) end,
+         closed_at = case when not (v_operation.progress #> '{deleting,reopen}')::boolean then coalesce(t.closed_at, clock_timestamp()) end,
+         labels = case when p_erase then '{}' else t.labels end,
+         erase_before = case when not p_erase then t.erase_before
+                             when (v_operation.progress #> '{deleting,reopen}')::boolean then t.ended_before
+                             else nextval('thread_operations_id_seq') end,
+         updated_at = clock_timestamp()
+   where t.id = v_operation.thread_id;
+  return true;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.forget_streams()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -2186,6 +2181,7 @@ CREATE OR REPLACE FUNCTION public.is_left_behind(p_row thread_operations, p_gene
 AS $function$
   select p_row.turn is null and coalesce(
     (p_row.progress ->> 'generation')::integer > 0
+    and not p_row.progress ? 'deleting'
     and (p_provider_thread_id is null or (p_row.progress ->> 'generation')::integer <> p_generation), false)
 $function$;
 
@@ -4126,7 +4122,7 @@ CREATE OR REPLACE FUNCTION public.worked_elsewhere(p_row thread_operations, p_pr
  LANGUAGE sql
  STABLE
 AS $function$
-  select not coalesce(p_row.progress ->> 'provider_thread_id' = p_provider_thread_id, false)
+  select not coalesce(p_row.progress ? 'deleting' or p_row.progress ->> 'provider_thread_id' = p_provider_thread_id, false)
      and exists (
        select from thread_generations g
         where g.thread_id = p_row.thread_id

@@ -1,8 +1,8 @@
 import type { DeletionProof, OperationResult } from '../model/outcome.ts'
 import {
-  beginDeletion,
   type Deleting,
   endConversation,
+  finishDeletion,
   readDeletionDefaults,
   readDeletionFacts,
   readGenerations,
@@ -17,14 +17,16 @@ import { deleteProviderThread } from './delete-provider-thread.ts'
 import { endAnyRun } from './foreign-run.ts'
 
 /**
- * Deletes all provider threads that the thread ever had. Nothing is deleted before no run goes on and,
- * where it is wanted, the archive is complete; from then on it is not cancelled any more.
+ * Deletes all provider threads that the thread ever had. The conversation is not ended before no run goes
+ * on and, where it is wanted, the archive is complete; from then on it is not cancelled any more.
  */
 export const deleteThread: Handler<DeleteThread> = async (context) => {
   const { operation, journal, pool, call, data } = context
-  const deleting = journal.progress.deleting ?? (await begin(context))
+  // Where it was sent back after the thread was opened again, it has another one to end.
+  const begun = operation.provider_thread_id === null && journal.progress.deleting
+  const deleting = begun || (await begin(context))
   const result = await deleteGenerations(context)
-  await journal.writeNoting((claim) => endConversation(pool, claim, 'deleted', data.erase ?? false))
+  await journal.writeAsHolder((claim) => finishDeletion(pool, claim, data.erase ?? false))
   if (data.erase) await whileLocked(call.signal, () => eraseThread(pool, operation.thread_id))
   const { archive_id } = deleting
   return { status: 'completed', result: { ...result, ...(archive_id !== null && { archive_id }) } }
@@ -42,7 +44,8 @@ async function begin(context: OperationContext<DeleteThread>): Promise<Deleting>
       ({ archive_id } = await archiveConversation(context, threadId, 'deleted'))
   }
   if (cancelWanted.aborted) throw new CancelWanted()
-  await journal.writeNoting((claim) => beginDeletion(pool, claim, !reopen, { reopen, archive_id }))
+  const facts = { reopen, archive_id, expired: null }
+  await journal.writeNoting((claim) => endConversation(pool, claim, 'deleted', facts))
   return journal.progress.deleting as Deleting
 }
 

@@ -5,15 +5,15 @@ import type { Progress } from './claim.ts'
 import { jsonbText } from './jsonb-text.ts'
 import type { ClaimOfCalls } from './tool-calls.ts'
 
-/** What was decided when a deletion began. */
+/** What was decided when the conversation was ended. */
 export type Deleting = {
   at: string
   /** Later operations begin a new conversation. */
   reopen: boolean
   /** The archive that was written before. */
   archive_id: number | null
-  /** The conversation is the thread's no more. */
-  ended?: boolean
+  /** The provider thread that has expired and is to be deleted; null: it stays, or all of the thread's are. */
+  expired: { generation: number; provider_thread_id: string } | null
 }
 
 /** How far the deletion of a provider thread is. */
@@ -47,26 +47,6 @@ export async function readDeletionFacts(
     [operationId, generation],
   )
   return rows[0] ?? null
-}
-
-/**
- * From now on the operation is not cancelled any more and, where it `closes` the thread, no operation
- * joins its line. Gives what is noted as progress; null: the claim is lost; as for the others.
- */
-export async function beginDeletion(
-  pool: pg.Pool,
-  { dispatcherId, id, attempts }: ClaimOfCalls,
-  closes: boolean,
-  facts: Omit<Deleting, 'at'>,
-): Promise<Progress | null> {
-  const { rows } = await pool.query('select begin_deletion($1, $2, $3, $4, $5) as noted', [
-    dispatcherId,
-    id,
-    attempts,
-    closes,
-    jsonbText(facts),
-  ])
-  return rows[0].noted
 }
 
 /** What a delete_thread does where it says nothing itself. */
@@ -121,19 +101,38 @@ export async function noteDeletion(
   return rows[0].proof
 }
 
-/** The thread has no provider thread any more; `erases`: nor is anything to be left of what its operations hold. */
+/**
+ * Ends the conversation of the operation's thread, before anything of it is deleted; from now on the
+ * operation is not cancelled any more. Gives what is noted as progress; null: the claim is lost; as for the
+ * others.
+ */
 export async function endConversation(
   pool: pg.Pool,
   { dispatcherId, id, attempts }: ClaimOfCalls,
   endedBy: 'deleted' | 'expired',
-  erases: boolean,
+  facts: Omit<Deleting, 'at'>,
 ): Promise<Progress | null> {
   const { rows } = await pool.query('select end_conversation($1, $2, $3, $4, $5) as noted', [
     dispatcherId,
     id,
     attempts,
     endedBy,
-    erases,
+    jsonbText(facts),
   ])
   return rows[0].noted
+}
+
+/** Says that the conversation was deleted; `erases`: nor is anything to be left of what its operations hold. */
+export async function finishDeletion(
+  pool: pg.Pool,
+  { dispatcherId, id, attempts }: ClaimOfCalls,
+  erases: boolean,
+): Promise<boolean> {
+  const { rows } = await pool.query('select finish_deletion($1, $2, $3, $4) as still_mine', [
+    dispatcherId,
+    id,
+    attempts,
+    erases,
+  ])
+  return rows[0].still_mine
 }

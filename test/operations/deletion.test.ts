@@ -367,6 +367,44 @@ describe.each(['responses', 'assistants'] as const)('delete_thread on "%s"', (na
     expect((await line.thread(thread)).generation).toBe(2)
   })
 
+  test('that fails leaves a closed thread, and what waits is served into no half of a conversation', async ({
+    pool,
+  }) => {
+    const line = await startLine(pool, name, { maxAttempts: 1 })
+    const thread = `${name}:half`
+    await line.do(thread, 'add_message', { message: 'Hi' })
+    const { provider_thread_id: id } = await line.thread(thread)
+    const last = name === 'responses' ? 'conversations.delete' : 'threads.delete'
+    line.emulator.setFaults([{ name: 'server_error_before_commit', on: last }])
+    const hold = await line.insert(thread, 'hold', {})
+    await waitFor(async () => ((await line.row(hold)) as { held_until?: Date }).held_until)
+    const waiting = await line.insert(thread, 'add_message', { message: 'Waiting' })
+    const deletion = await line.do(thread, 'delete_thread', {})
+    expect(deletion.status).toBe('failed')
+    expect(await line.end(waiting)).toMatchObject({ status: 'cancelled', error: gone })
+    expect(await line.thread(thread)).toMatchObject({
+      closed_at: expect.any(Date),
+      deleted_at: null,
+    })
+    line.emulator.setFaults([])
+    await pool.query('select reopen_thread($1)', [thread])
+    const anew = await line.do(thread, 'add_message', { message: 'Anew' })
+    expect(anew.result.provider_thread_id).not.toBe(id)
+    await pool.query(`select retry_operation($1, 'head')`, [deletion.id])
+    const { status, result } = await line.end(deletion.id)
+    expect(status).toBe('completed')
+    expect(result.deleted).toMatchObject([
+      { provider_thread_id: id },
+      { provider_thread_id: anew.result.provider_thread_id },
+    ])
+    await expectGone(line, anew.result.provider_thread_id)
+    expect(await line.thread(thread)).toMatchObject({
+      deleted_at: expect.any(Date),
+      provider_thread_id: null,
+    })
+    await expectHealthy(pool)
+  })
+
   test('waits for nobody, and says so', async ({ pool }) => {
     const error = await refused(
       pool.query(

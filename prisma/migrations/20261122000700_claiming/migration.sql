@@ -29,10 +29,12 @@ $$;
 
 -- Whether what is known of an operation at the provider is of a conversation that its thread has no more:
 -- it was sent back into its line, and the thread was rotated, expired or deleted before its turn.
+-- What is being deleted it is to go on with.
 create function is_left_behind(p_row thread_operations, p_generation integer, p_provider_thread_id text) returns boolean
 language sql immutable as $$
   select p_row.turn is null and coalesce(
     (p_row.progress ->> 'generation')::integer > 0
+    and not p_row.progress ? 'deleting'
     and (p_provider_thread_id is null or (p_row.progress ->> 'generation')::integer <> p_generation), false)
 $$;
 

@@ -59,9 +59,10 @@ exception when lock_not_available or deadlock_detected then
   perform refuse_locked(format('thread %s', p_thread_id));
 end $$;
 
--- Whether an operation has done what it did in a conversation that its thread has no more.
+-- Whether an operation has done what it did in a conversation that its thread has no more, and is not
+-- the one that deletes it.
 create function worked_elsewhere(p_row thread_operations, p_provider_thread_id text) returns boolean language sql stable as $$
-  select not coalesce(p_row.progress ->> 'provider_thread_id' = p_provider_thread_id, false)
+  select not coalesce(p_row.progress ? 'deleting' or p_row.progress ->> 'provider_thread_id' = p_provider_thread_id, false)
      and exists (
        select from thread_generations g
         where g.thread_id = p_row.thread_id

@@ -14,38 +14,96 @@ returns setof record language sql stable rows 1
   set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
 as $$
   select g.provider, deletion_proof(g),
-         coalesce(g.ended_at, (
-           select greatest(before.finished_at, g.started_at) from thread_operations before
-            where before.thread_id = o.thread_id and before.turn < o.turn order by before.turn desc limit 1), g.started_at)
+         least(g.ended_at, greatest(g.started_at, (
+           select before.finished_at from thread_operations before
+            where before.thread_id = o.thread_id and before.turn < o.turn order by before.turn desc limit 1)))
     from thread_operations o join thread_generations g on g.thread_id = o.thread_id and g.generation = p_generation
    where o.id = p_id
 $$;
 
--- Begins to delete the conversation: from now on the operation is not cancelled any more, and with
--- p_closes no operation joins the line. p_facts is what is to stay as it was decided. Gives what is noted of it as
--- progress. Null: the claim is lost.
-create function begin_deletion(p_dispatcher text, p_id bigint, p_attempts integer, p_closes boolean, p_facts jsonb)
+-- The error of what was in line, or scheduled, when the conversation was deleted; endedWithThread of
+-- src/dispatcher/executor.ts says the same.
+create function thread_deleted() returns jsonb language sql immutable parallel safe as $$
+  select '{"code": "thread_deleted", "message": "The conversation was deleted before its turn."}'::jsonb
+$$;
+
+-- Ends the conversation of a thread, before anything of it is deleted: whatever becomes of that, no
+-- operation comes into the half of one, and the next that needs a provider thread begins a new one. From now on the
+-- operation is not cancelled any more. p_ended_by is `expired`, or `deleted`: then what is in line or
+-- scheduled ends when its turn comes, and unless p_facts says `reopen`, nobody joins the line. p_facts is what is to stay as it was
+-- decided. Gives what is noted of it as progress. Null: the claim is lost.
+create function end_conversation(p_dispatcher text, p_id bigint, p_attempts integer, p_ended_by text, p_facts jsonb)
 returns jsonb language plpgsql security definer
   set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
-  set enable_seqscan = off set jit = off set lock_timeout = '1s'
+  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off set lock_timeout = '1s'
 as $$
 declare
   v_operation thread_operations;
+  v_thread threads;
+  v_reopens boolean := p_facts -> 'reopen';
+  v_scheduled bigint[];
   v_noted jsonb;
 begin
+  perform set_config('inturn.actor', p_dispatcher, true);
   select * into v_operation from thread_operations o
    where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts for update;
   if not found then
     return null;
   end if;
-  v_noted := jsonb_build_object('deleting', coalesce(
-    v_operation.progress -> 'deleting', jsonb_build_object('at', clock_timestamp()) || p_facts));
-  if p_closes then
-    update threads t set closed_at = clock_timestamp(), updated_at = clock_timestamp()
-     where t.id = v_operation.thread_id and t.closed_at is null;
+  select * into v_thread from threads t where t.id = v_operation.thread_id for no key update;
+  if v_operation.progress ? 'deleting' and v_thread.provider_thread_id is null then
+    return jsonb_build_object('deleting', v_operation.progress -> 'deleting');
   end if;
+  update thread_generations g set ended_by = p_ended_by
+   where g.thread_id = v_thread.id and g.generation = v_thread.generation and v_thread.provider_thread_id is not null;
+  update threads t
+     set provider_thread_id = null, last_item_id = null, last_message_at = null, metadata = '{}', updated_at = clock_timestamp()
+   where t.id = v_thread.id;
+  if p_ended_by = 'deleted' then
+    update threads t
+       set closed_at = case when not v_reopens then coalesce(t.closed_at, clock_timestamp()) end,
+           deleted_at = case when not v_reopens then t.deleted_at end,
+           ended_before = nextval('thread_operations_id_seq')
+     where t.id = v_thread.id;
+    -- What somebody's transaction holds ends when it is due.
+    v_scheduled := array(
+      select o.id from thread_operations o
+       where o.thread_id = v_thread.id and o.turn is null and o.status = 'scheduled' and o.operation <> 'delete_thread'
+         for update skip locked);
+    update thread_operations o set status = 'cancelled', finished_at = clock_timestamp(), error = thread_deleted()
+     where o.id = any (v_scheduled);
+    perform notify_waiters(v_scheduled);
+  end if;
+  v_noted := jsonb_build_object('deleting', jsonb_build_object('at', clock_timestamp()) || p_facts);
   update thread_operations o set progress = coalesce(o.progress, '{}') || v_noted where o.id = p_id;
   return v_noted;
+end $$;
+
+-- Says that the conversation was deleted, once that is proved as far as it can be; with p_erase, what
+-- operations and archives of the thread hold is erased next (erase_thread). False: the claim is lost.
+create function finish_deletion(p_dispatcher text, p_id bigint, p_attempts integer, p_erase boolean)
+returns boolean language plpgsql security definer
+  set search_path from current set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off set jit = off set lock_timeout = '1s'
+as $$
+declare
+  v_operation thread_operations;
+begin
+  select * into v_operation from thread_operations o
+   where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts;
+  if not found then
+    return false;
+  end if;
+  update threads t
+     set deleted_at = case when not (v_operation.progress #> '{deleting,reopen}')::boolean then coalesce(t.deleted_at, clock_timestamp()) end,
+         closed_at = case when not (v_operation.progress #> '{deleting,reopen}')::boolean then coalesce(t.closed_at, clock_timestamp()) end,
+         labels = case when p_erase then '{}' else t.labels end,
+         erase_before = case when not p_erase then t.erase_before
+                             when (v_operation.progress #> '{deleting,reopen}')::boolean then t.ended_before
+                             else nextval('thread_operations_id_seq') end,
+         updated_at = clock_timestamp()
+   where t.id = v_operation.thread_id;
+  return true;
 end $$;
 
 -- Writes down that a provider thread was seen to be gone, and how many items were deleted before it.
@@ -67,68 +125,6 @@ begin
    where g.thread_id = v_thread and g.generation = p_generation
   returning * into v_generation;
   return deletion_proof(v_generation);
-end $$;
-
--- The error of what was in line, or scheduled, when the conversation was deleted; endedWithThread of
--- src/dispatcher/executor.ts says the same.
-create function thread_deleted() returns jsonb language sql immutable parallel safe as $$
-  select '{"code": "thread_deleted", "message": "The conversation was deleted before its turn."}'::jsonb
-$$;
-
--- Ends the conversation of a thread, after its provider thread was dealt with: the next operation that
--- needs one begins a new one. p_ended_by: with `deleted`, what is in line or scheduled ends as well when
--- its turn comes, and with p_erase what is left of it here is erased (erase_thread). Gives what is noted of
--- it as progress. Null: the claim is lost.
-create function end_conversation(p_dispatcher text, p_id bigint, p_attempts integer, p_ended_by text, p_erase boolean)
-returns jsonb language plpgsql security definer
-  set search_path from current set inturn.line = 'on' set plan_cache_mode = force_generic_plan
-  set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off set lock_timeout = '1s'
-as $$
-declare
-  v_operation thread_operations;
-  v_thread threads;
-  v_reopens boolean;
-  v_before bigint;
-  v_scheduled bigint[];
-  v_noted jsonb;
-begin
-  perform set_config('inturn.actor', p_dispatcher, true);
-  select * into v_operation from thread_operations o
-   where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts for update;
-  if not found then
-    return null;
-  end if;
-  v_noted := jsonb_build_object('deleting', coalesce(v_operation.progress -> 'deleting', '{}') || '{"ended": true}');
-  if v_operation.progress #> '{deleting,ended}' is not null then
-    return v_noted; -- what was inserted since belongs to a new conversation
-  end if;
-  select * into v_thread from threads t where t.id = v_operation.thread_id for no key update;
-  update thread_generations g set ended_by = p_ended_by
-   where g.thread_id = v_thread.id and g.generation = v_thread.generation and v_thread.provider_thread_id is not null;
-  update threads t
-     set provider_thread_id = null, last_item_id = null, last_message_at = null, metadata = '{}', updated_at = clock_timestamp()
-   where t.id = v_thread.id;
-  if p_ended_by = 'deleted' then
-    v_reopens := v_operation.progress #> '{deleting,reopen}';
-    v_before := nextval('thread_operations_id_seq');
-    update threads t
-       set closed_at = case when not v_reopens then coalesce(t.closed_at, clock_timestamp()) end,
-           deleted_at = case when not v_reopens then coalesce(t.deleted_at, clock_timestamp()) end,
-           ended_before = v_before,
-           labels = case when p_erase then '{}' else t.labels end,
-           erase_before = case when p_erase then v_before else t.erase_before end
-     where t.id = v_thread.id;
-    -- What somebody's transaction holds ends when it is due.
-    v_scheduled := array(
-      select o.id from thread_operations o
-       where o.thread_id = v_thread.id and o.turn is null and o.status = 'scheduled' and o.operation <> 'delete_thread'
-         for update skip locked);
-    update thread_operations o set status = 'cancelled', finished_at = clock_timestamp(), error = thread_deleted()
-     where o.id = any (v_scheduled);
-    perform notify_waiters(v_scheduled);
-  end if;
-  update thread_operations o set progress = coalesce(o.progress, '{}') || v_noted where o.id = p_id;
-  return v_noted;
 end $$;
 
 -- A delete_thread acts at once: it stands before all who wait, behind whoever was started.
