@@ -116,11 +116,10 @@ begin
     returning id
   )
   select coalesce(array_agg(i.id), '{}') into v_deletions from inserted i;
-  -- Whoever has drawn a lower number by now is in a transaction that is below xid.
   v_up_to := nextval('thread_operations_id_seq');
   update erasures e
      set progress = jsonb_build_object(
-           'deletions', to_jsonb(v_deletions), 'up_to', v_up_to, 'xid', pg_snapshot_xmax(pg_current_snapshot())::text,
+           'deletions', to_jsonb(v_deletions), 'up_to', v_up_to, 'xid', null,
            'looked_at', 0, 'unfinished', '[]'::jsonb, 'operations', 0, 'archives', 0, 'others', '[]'::jsonb)
    where e.id = v_id;
   perform pg_notify('inturn_beside', current_schema());
@@ -148,6 +147,11 @@ begin
     return 'done';
   end if;
   perform set_config('inturn.actor', session_actor(), true);
+  if v_erasure.progress ->> 'xid' is null then
+    -- Drawn now, it is above that of every transaction that has drawn a number below up_to.
+    update erasures e set progress = e.progress || jsonb_build_object('xid', pg_current_xact_id()::text) where e.id = p_id;
+    return 'more';
+  end if;
   if pg_snapshot_xmin(pg_current_snapshot())::text::numeric < (v_erasure.progress ->> 'xid')::numeric then
     return 'waits';
   end if;
@@ -232,7 +236,7 @@ as $$
                 else format('no dispatcher that deleted the conversation has settings for the provider %s', g.provider) end
       from generations g where g.proof is null and g.undone is null
     union all
-    select format('messages in thread %s', other.id), 'the thread is not theirs: its conversation was not deleted'
+    select format('messages in thread %s', other.id), 'the thread is not theirs: its conversation and its archives stay'
       from jsonb_array_elements_text(p_erasure.progress -> 'others') as other (id)
     union all
     select format('thread %s', copy.thread_id), format('its conversation began with a copy of %s', copy.copied_from)
