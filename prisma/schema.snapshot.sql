@@ -180,7 +180,7 @@ create table thread_archives (
 );
 CREATE INDEX archives_by_age ON public.thread_archives USING btree (archived_at);
 CREATE INDEX archives_of_a_thread ON public.thread_archives USING btree (thread_id, generation);
-CREATE INDEX archives_of_a_user ON public.thread_archives USING btree (user_id) WHERE (user_id IS NOT NULL);
+CREATE INDEX archives_of_a_user ON public.thread_archives USING btree (user_id, id) WHERE (user_id IS NOT NULL);
 
 create table thread_generations (
   thread_id text not null,
@@ -268,13 +268,6 @@ create table thread_policies (
   operation_retention interval,
   created_at timestamp(6) with time zone default clock_timestamp() not null,
   updated_at timestamp(6) with time zone default clock_timestamp() not null,
-  constraint policy_carries_over_less_than_it_rotates_at CHECK ((carry_over < max_messages)),
-  constraint policy_carry_over_is_0_to_100 CHECK (((carry_over >= 0) AND (carry_over <= 100))),
-  constraint policy_limits_are_at_least_1 CHECK (((max_messages >= 1) AND (max_tokens >= 1))),
-  constraint policy_name_has_1_to_255_characters CHECK (((length(name) >= 1) AND (length(name) <= 255))),
-  constraint policy_on_expiry_is_known CHECK ((on_expiry = ANY (ARRAY['archive_and_delete'::text, 'archive'::text, 'delete'::text]))),
-  constraint policy_pattern_is_known CHECK ((pattern = ANY (ARRAY['user'::text, 'session'::text, 'topic'::text, 'user+session'::text, 'user+topic'::text, 'session+topic'::text, 'user+session+topic'::text, 'none'::text, 'any'::text]))),
-  constraint policy_times_are_positive CHECK (((absolute_ttl > '00:00:00'::interval) AND (idle_ttl > '00:00:00'::interval) AND (max_age > '00:00:00'::interval) AND (archive_retention > '00:00:00'::interval) AND (operation_retention > '00:00:00'::interval))),
   constraint thread_policies_pattern_key UNIQUE (pattern),
   constraint thread_policies_pkey PRIMARY KEY (name)
 );
@@ -328,9 +321,9 @@ CREATE INDEX threads_by_labels ON public.threads USING gin (labels jsonb_path_op
 CREATE INDEX threads_by_metadata ON public.threads USING gin (metadata jsonb_path_ops);
 CREATE INDEX threads_by_provider_thread ON public.threads USING btree (provider_thread_id) WHERE (provider_thread_id IS NOT NULL);
 CREATE INDEX threads_in_a_sweep ON public.threads USING btree (lifecycle_operation_id) WHERE (lifecycle_operation_id IS NOT NULL);
-CREATE INDEX threads_of_a_session ON public.threads USING btree (session_id) WHERE (session_id IS NOT NULL);
-CREATE INDEX threads_of_a_topic ON public.threads USING btree (topic) WHERE (topic IS NOT NULL);
-CREATE INDEX threads_of_a_user ON public.threads USING btree (user_id, topic) WHERE (user_id IS NOT NULL);
+CREATE INDEX threads_of_a_session ON public.threads USING btree (session_id, id) WHERE (session_id IS NOT NULL);
+CREATE INDEX threads_of_a_topic ON public.threads USING btree (topic, id) WHERE (topic IS NOT NULL);
+CREATE INDEX threads_of_a_user ON public.threads USING btree (user_id, id) WHERE (user_id IS NOT NULL);
 CREATE INDEX threads_to_erase ON public.threads USING btree (id) WHERE (erase_before > 0);
 
 create table tool_calls (
@@ -411,6 +404,84 @@ begin
   return jsonb_build_object('archiving', v_archiving);
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.adopt_provider_thread(p_dispatcher text, p_id bigint, p_attempts integer, p_provider_thread_id text, OUT held boolean, OUT in_use_by text)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET lock_timeout TO '500ms'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+AS $function$
+declare
+  v_thread text;
+begin
+  perform pg_advisory_xact_lock(hashtextextended(current_schema() || ' inturn provider thread ' || p_provider_thread_id, 0));
+  select o.thread_id into v_thread from thread_operations o
+   where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts;
+  held := found;
+  in_use_by := (select t.id from threads t where t.provider_thread_id = p_provider_thread_id and t.id <> v_thread limit 1);
+  if held and in_use_by is null then
+    perform from threads t where t.id = v_thread for no key update nowait;
+    update threads t set provider_thread_id = p_provider_thread_id, last_item_id = null, last_message_at = null, updated_at = clock_timestamp()
+     where t.id = v_thread and t.provider_thread_id is distinct from p_provider_thread_id
+       and exists (select from thread_operations o where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts);
+  end if;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.adopt_threads(p_provider text, p_provider_thread_ids text[], p_user_id text DEFAULT NULL::text, p_session_id text DEFAULT NULL::text, p_topic text DEFAULT NULL::text, p_labels jsonb DEFAULT '{}'::jsonb)
+ RETURNS TABLE(thread_id text, operation_id bigint)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET lock_timeout TO '2s'
+AS $function$
+#variable_conflict use_column
+declare
+  v_wrong text;
+begin
+  if p_provider not in ('responses', 'assistants') then
+    raise check_violation using
+      constraint = 'thread_provider_is_known',
+      message = format('there is no provider %L', p_provider),
+      hint = 'Write ''responses'', ''assistants'', or null where the shape of each id tells.';
+  end if;
+  perform check_thread_keys(p_user_id, p_session_id, p_topic, p_labels);
+  v_wrong := (select left(coalesce(given.id, 'null'), 60)
+                from unnest(p_provider_thread_ids) as given (id)
+               cross join lateral nullif(provider_of(given.id, '', '{}', null), '') as by_shape
+               where (given.id ~ '^\S{1,255}$' and coalesce(by_shape, p_provider) = coalesce(p_provider, by_shape)) is not true
+               limit 1);
+  if v_wrong is not null then
+    raise check_violation using
+      constraint = 'provider_thread_id_is_one',
+      message = format('%L is no id of a provider thread%s', v_wrong, coalesce(' of ' || p_provider, '')),
+      hint = 'Write the ids that the provider gave: conv_… of responses, thread_… of assistants; with their provider where they look otherwise.';
+  end if;
+  if num_nonnulls(p_user_id, p_session_id, p_topic) > 0 or p_labels <> '{}' then
+    -- In one order, so that no two of these wait for each other.
+    insert into threads (id, user_id, session_id, topic, labels)
+    select distinct given.id, p_user_id, p_session_id, p_topic, merged_labels('{}', p_labels)
+      from unnest(p_provider_thread_ids) as given (id) order by given.id
+        on conflict (id) do update
+           set user_id = coalesce(threads.user_id, excluded.user_id),
+               session_id = coalesce(threads.session_id, excluded.session_id),
+               topic = coalesce(threads.topic, excluded.topic),
+               labels = excluded.labels || threads.labels;
+  end if;
+  return query
+    insert into thread_operations (thread_id, operation, data, priority, idempotency_key)
+    select given.id, 'create_thread',
+           jsonb_build_object('provider', provider_of(given.id, '', '{}', p_provider), 'provider_thread_id', given.id), -10, 'adopt'
+      from (select g.id, min(g.n) as n from unnest(p_provider_thread_ids) with ordinality as g (id, n) group by g.id) as given
+     order by given.n
+        on conflict (thread_id, idempotency_key) where idempotency_key is not null do nothing
+    returning thread_id, id;
+exception when lock_not_available or deadlock_detected then
+  perform refuse_locked('one of these threads');
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.advance_erasure(p_id bigint, p_limit integer)
  RETURNS text
  LANGUAGE plpgsql
@@ -436,6 +507,11 @@ begin
     return 'done';
   end if;
   perform set_config('inturn.actor', session_actor(), true);
+  if v_erasure.progress ->> 'xid' is null then
+    -- Drawn now, it is above that of every transaction that has drawn a number below up_to.
+    update erasures e set progress = e.progress || jsonb_build_object('xid', pg_current_xact_id()::text) where e.id = p_id;
+    return 'more';
+  end if;
   if pg_snapshot_xmin(pg_current_snapshot())::text::numeric < (v_erasure.progress ->> 'xid')::numeric then
     return 'waits';
   end if;
@@ -646,6 +722,39 @@ begin
   end loop;
   return v_goes_on;
 end $function$;
+
+CREATE OR REPLACE FUNCTION public.archive_lacks(p_archive_id bigint, p_thread_id text, p_provider_thread_id text, p_newest text, p_settle_ms bigint)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+  with latest as (
+    select o.turn, o.finished_at, o.result from thread_operations o
+     where o.thread_id = p_thread_id and o.turn is not null order by o.turn desc limit 1000
+  ), recent as (
+    select l.result ->> 'message_id' as message_id, l.result #>> '{run,id}' as run_id,
+           case when l.result #>> '{run,status}' in ('completed', 'incomplete') then nullif(l.result ->> 'text', '') end as answer,
+           row_number() over (order by l.turn desc) as n
+      from latest l
+     where l.finished_at > clock_timestamp() - p_settle_ms * interval '1 millisecond'
+       and l.result ->> 'provider_thread_id' = p_provider_thread_id
+  ), tail as (
+    select m.item_id, m.run_id, m.text from archived_messages m
+     where m.archive_id = p_archive_id order by m.position desc limit 5000
+  )
+  select exists (select from recent)
+     and p_newest is not null and not exists (select from tail t where t.item_id = p_newest)
+      or exists (select from recent r
+                  where r.message_id is not null and not r.message_id in (select t.item_id from tail t))
+      or exists (select from recent r
+                  where r.answer is not null and r.n <= 100
+                    and not exists (select from tail t
+                                     where case when t.run_id is not null then t.run_id = r.run_id
+                                                else t.text <> '' and starts_with(r.answer, t.text) end))
+$function$;
 
 CREATE OR REPLACE FUNCTION public.arrange_line(p_thread_id text)
  RETURNS bigint
@@ -926,6 +1035,63 @@ AS $function$
    where p_cancellation is not null
 $function$;
 
+CREATE OR REPLACE FUNCTION public.check_policy()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_shortest interval := least(new.absolute_ttl, new.idle_ttl, new.max_age, new.archive_retention, new.operation_retention);
+  v_longest interval := greatest(new.absolute_ttl, new.idle_ttl, new.max_age, new.archive_retention, new.operation_retention);
+begin
+  if length(new.name) not between 1 and 255 then
+    raise check_violation using
+      constraint = 'policy_name_has_1_to_255_characters',
+      message = format('the name of a policy must have 1 to 255 characters, not %s', length(new.name)),
+      hint = 'Write a name of yours, such as ''users''.';
+  end if;
+  if new.pattern not in ('user', 'session', 'topic', 'user+session', 'user+topic', 'session+topic', 'user+session+topic', 'none', 'any') then
+    raise check_violation using
+      constraint = 'policy_pattern_is_known',
+      message = format('%L is no pattern', left(new.pattern, 60)),
+      hint = 'Write the keys that its threads have, of user, session and topic in this order and joined by +, such as ''user+topic''; ''none'' for threads without any, ''any'' for all that have no other policy, or null where threads name it.';
+  end if;
+  if new.on_expiry not in ('archive_and_delete', 'archive', 'delete') then
+    raise check_violation using
+      constraint = 'policy_on_expiry_is_known',
+      message = format('on_expiry must say what becomes of what has expired, not %L', left(new.on_expiry, 60)),
+      hint = 'Write archive_and_delete, archive or delete.';
+  end if;
+  if v_shortest <= interval '0' or v_longest > interval '1000 years' then
+    raise check_violation using
+      constraint = 'policy_times_are_positive',
+      message = format('a time of a policy must be more than nothing and at most 1000 years, not %s',
+                       case when v_shortest <= interval '0' then v_shortest else v_longest end),
+      hint = 'Write for example ''30 days'', or null for ever.';
+  end if;
+  if least(new.max_messages, new.max_tokens) < 1 then
+    raise check_violation using
+      constraint = 'policy_limits_are_at_least_1',
+      message = format('max_messages and max_tokens must be 1 or more, not %s', least(new.max_messages, new.max_tokens)),
+      hint = 'Write how many a provider thread may hold before it is rotated, or null for any number.';
+  end if;
+  if new.carry_over not between 0 and 100 then
+    raise check_violation using
+      constraint = 'policy_carry_over_is_0_to_100',
+      message = format('carry_over must be 0 to 100, not %s', new.carry_over),
+      hint = 'Write how many of the last messages the next provider thread begins with.';
+  end if;
+  if new.carry_over >= new.max_messages then
+    raise check_violation using
+      constraint = 'policy_carries_over_less_than_it_rotates_at',
+      message = format('a provider thread that begins with %s messages is rotated at %s at once', new.carry_over, new.max_messages),
+      hint = 'Write a smaller carry_over, or a larger max_messages.';
+  end if;
+  if tg_op = 'UPDATE' then
+    new.updated_at := clock_timestamp();
+  end if;
+  return new;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.check_retry_policy(p_retry jsonb)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -964,6 +1130,33 @@ begin
         '{"max_attempts": 5, "base_ms": 1000, "max_ms": 60000, "run": {"max_attempts": 2}}.';
   end if;
   return true;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.check_thread_keys(p_user_id text, p_session_id text, p_topic text, p_labels jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_id text := thread_key(p_user_id, p_session_id, p_topic);
+begin
+  if length(p_user_id) not between 1 and 255 or length(p_session_id) not between 1 and 255 or length(p_topic) not between 1 and 255 then
+    raise check_violation using
+      constraint = 'thread_keys_have_1_to_255_characters',
+      message = 'the user_id, session_id and topic of a thread must have 1 to 255 characters each',
+      hint = 'Write an id or a name of yours as text, and null for a key that the thread does not have.';
+  end if;
+  if length(v_id) > 255 then
+    raise check_violation using
+      constraint = 'thread_id_has_1_to_255_characters',
+      message = format('the keys make an id of %s characters, and it must have 1 to 255', length(v_id)),
+      hint = 'Write shorter keys. Each ":" and "%" in a key takes three characters of the id.';
+  end if;
+  if jsonb_typeof(p_labels) <> 'object' then
+    raise check_violation using
+      constraint = 'thread_labels_are_an_object',
+      message = format('labels must be an object, not %s', jsonb_typeof(p_labels)),
+      hint = 'Write for example ''{"team": "red"}''.';
+  end if;
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.check_thread_policy()
@@ -1194,7 +1387,7 @@ AS $function$
       from archived_messages m
      where m.archive_id = p_archive_id and m.position > p_position and m.position <= p_position + (select count(*) from seen)
   )
-  select case when coalesce(bool_and(seen.item_id = stored.item_id and seen.item = stored.item), true)
+  select case when coalesce(bool_and(seen.item_id is not distinct from stored.item_id and seen.item is not distinct from stored.item), true)
               then p_position + count(*) end
     from seen_in_order seen left join stored_in_order stored using (n)
 $function$;
@@ -1270,7 +1463,10 @@ CREATE OR REPLACE FUNCTION public.create_missing_threads(p_ids bigint[], p_defau
 AS $function$
   insert into threads (id, provider, provider_thread_id)
   select distinct on (o.thread_id) o.thread_id, coalesce(nullif(o.provider, ''), p_default_provider),
-         case when provider_of(o.thread_id, '', '{}', null) <> '' then o.thread_id end
+         -- Two lines on one conversation would race: what another thread has adopted stays its own. No exists,
+         -- which the planner may turn into a look at the whole table.
+         case when provider_of(o.thread_id, '', '{}', null) <> ''
+               and (select a.id from threads a where a.provider_thread_id = o.thread_id limit 1) is null then o.thread_id end
     from thread_operations o
    where o.id = any (p_ids) and not exists (select from threads t where t.id = o.thread_id and t.provider is not null)
    order by o.thread_id, o.place
@@ -1536,7 +1732,7 @@ begin
     return false;
   end if;
   insert into user_runs (operation_id, user_id)
-  select o.id, o.user_id from thread_operations o
+  select o.id, p_user_id from thread_operations o
    where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts
       on conflict (operation_id) do nothing;
   return true;
@@ -1671,11 +1867,10 @@ begin
     returning id
   )
   select coalesce(array_agg(i.id), '{}') into v_deletions from inserted i;
-  -- Whoever has drawn a lower number by now is in a transaction that is below xid.
   v_up_to := nextval('thread_operations_id_seq');
   update erasures e
      set progress = jsonb_build_object(
-           'deletions', to_jsonb(v_deletions), 'up_to', v_up_to, 'xid', pg_snapshot_xmax(pg_current_snapshot())::text,
+           'deletions', to_jsonb(v_deletions), 'up_to', v_up_to, 'xid', null,
            'looked_at', 0, 'unfinished', '[]'::jsonb, 'operations', 0, 'archives', 0, 'others', '[]'::jsonb)
    where e.id = v_id;
   perform pg_notify('inturn_beside', current_schema());
@@ -1706,7 +1901,7 @@ AS $function$
                 else format('no dispatcher that deleted the conversation has settings for the provider %s', g.provider) end
       from generations g where g.proof is null and g.undone is null
     union all
-    select format('messages in thread %s', other.id), 'the thread is not theirs: its conversation was not deleted'
+    select format('messages in thread %s', other.id), 'the thread is not theirs: its conversation and its archives stay'
       from jsonb_array_elements_text(p_erasure.progress -> 'others') as other (id)
     union all
     select format('thread %s', copy.thread_id), format('its conversation began with a copy of %s', copy.copied_from)
@@ -1882,6 +2077,46 @@ AS $function$
            select m.item_id from archived_messages m
             where m.archive_id = p_archive_id and m.position > p_position - 200 and m.position <= p_position))
 $function$;
+
+CREATE OR REPLACE FUNCTION public.get_thread(p_user_id text DEFAULT NULL::text, p_session_id text DEFAULT NULL::text, p_topic text DEFAULT NULL::text, p_labels jsonb DEFAULT '{}'::jsonb)
+ RETURNS threads
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET lock_timeout TO '2s'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+AS $function$
+declare
+  v_id text := thread_key(p_user_id, p_session_id, p_topic);
+  v_thread threads;
+begin
+  if v_id is null then
+    raise check_violation using
+      constraint = 'thread_has_a_key',
+      message = 'a thread is found by its user_id, session_id or topic, and none of them was given',
+      hint = 'Write for example SELECT id FROM get_thread(p_user_id => ''42'', p_topic => ''billing'');';
+  end if;
+  perform check_thread_keys(p_user_id, p_session_id, p_topic, p_labels);
+  loop
+    select * into v_thread from threads t where t.id = v_id;
+    if not found then
+      insert into threads (id, user_id, session_id, topic, labels)
+      values (v_id, p_user_id, p_session_id, p_topic, merged_labels('{}', coalesce(p_labels, '{}')))
+          on conflict (id) do nothing returning * into v_thread;
+    elsif num_nonnulls(v_thread.user_id, v_thread.session_id, v_thread.topic) = 0 then
+      update threads t set user_id = p_user_id, session_id = p_session_id, topic = p_topic
+       where t.id = v_id and num_nonnulls(t.user_id, t.session_id, t.topic) = 0 returning * into v_thread;
+    end if;
+    -- Else somebody else has written it, or deleted it, between two of these statements.
+    if found then
+      return v_thread;
+    end if;
+  end loop;
+exception when lock_not_available or deadlock_detected then
+  perform refuse_locked(format('thread %s', v_id));
+end $function$;
 
 CREATE OR REPLACE FUNCTION public.give_back_operations(p_dispatcher text, p_ids bigint[], p_attempts integer[])
  RETURNS bigint[]
@@ -2558,6 +2793,20 @@ begin
   return v_last;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.merged_labels(p_labels jsonb, p_changes jsonb)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+ SELECT
+         CASE
+             WHEN (jsonb_typeof(p_changes) <> 'object'::text) THEN p_changes
+             ELSE COALESCE(( SELECT jsonb_object_agg(l.key, l.value) AS jsonb_object_agg
+                FROM jsonb_each((COALESCE(merged_labels.p_labels, '{}'::jsonb) || merged_labels.p_changes)) l(key, value)
+               WHERE (l.value <> 'null'::jsonb)), '{}'::jsonb)
+         END AS "coalesce";
+END;
+
 CREATE OR REPLACE FUNCTION public.messages_of_batch(p_batch bigint[])
  RETURNS TABLE(id bigint, data jsonb)
  LANGUAGE sql
@@ -2566,25 +2815,6 @@ CREATE OR REPLACE FUNCTION public.messages_of_batch(p_batch bigint[])
 AS $function$
   select o.id, o.data from unnest(p_batch) with ordinality as b (id, n)
     join thread_operations o on o.id = b.id order by b.n
-$function$;
-
-CREATE OR REPLACE FUNCTION public.missing_from_archive(p_archive_id bigint, p_thread_id text, p_provider_thread_id text, p_settle_ms bigint)
- RETURNS text[]
- LANGUAGE sql
- STABLE
- SET plan_cache_mode TO 'force_generic_plan'
- SET enable_seqscan TO 'off'
- SET jit TO 'off'
-AS $function$
-  with added as (
-    select latest.result ->> 'message_id' as item_id
-      from (select o.finished_at, o.result from thread_operations o
-             where o.thread_id = p_thread_id and o.turn is not null order by o.turn desc limit 1000) as latest
-     where latest.finished_at > clock_timestamp() - p_settle_ms * interval '1 millisecond'
-       and latest.result ->> 'provider_thread_id' = p_provider_thread_id and latest.result ? 'message_id'
-  )
-  select coalesce(array_agg(a.item_id), '{}') from added a
-   where not exists (select from archived_messages m where m.archive_id = p_archive_id and m.item_id = a.item_id)
 $function$;
 
 CREATE OR REPLACE FUNCTION public.move_on_after_cancel()
@@ -2963,24 +3193,6 @@ begin
   return old;
 end $function$;
 
-CREATE OR REPLACE FUNCTION public.refuse_delete_of_used_policy()
- RETURNS trigger
- LANGUAGE plpgsql
- SECURITY DEFINER
- SET search_path TO 'public', 'pg_temp'
-AS $function$
-declare
-  v_thread text := (select t.id from threads t where t.policy = old.name limit 1);
-begin
-  if v_thread is not null then
-    raise check_violation using
-      constraint = 'policy_is_not_in_use',
-      message = format('policy %L is that of thread %L', old.name, v_thread),
-      hint = format('Give its threads another one first: UPDATE threads SET policy = NULL WHERE policy = %L;', old.name);
-  end if;
-  return old;
-end $function$;
-
 CREATE OR REPLACE FUNCTION public.refuse_late(p_first thread_operations)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -3010,6 +3222,24 @@ begin
     constraint = 'nobody_holds_the_row',
     message = format('%s is held by somebody''s open transaction, and nothing was changed', p_what),
     hint = 'Try again. If it stays so, look for the oldest xact_start in pg_stat_activity.';
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.refuse_loss_of_used_policy()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+AS $function$
+declare
+  v_thread text := (select t.id from threads t where t.policy = old.name limit 1);
+begin
+  if v_thread is not null then
+    raise check_violation using
+      constraint = 'policy_is_not_in_use',
+      message = format('policy %L is that of thread %L', old.name, v_thread),
+      hint = format('Give its threads another one first: UPDATE threads SET policy = NULL WHERE policy = %L;', old.name);
+  end if;
+  return coalesce(new, old);
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.refuse_rewriting_history()
@@ -3710,15 +3940,6 @@ begin
       where o.thread_id = p_thread_id and o.place > started_place() and o.place < p_place order by o.place limit 1)), ''), 'idle');
 end $function$;
 
-CREATE OR REPLACE FUNCTION public.stamp_policy()
- RETURNS trigger
- LANGUAGE plpgsql
-AS $function$
-begin
-  new.updated_at := clock_timestamp();
-  return new;
-end $function$;
-
 CREATE OR REPLACE FUNCTION public.start_operations(p_dispatcher text, p_ids bigint[], p_default_provider text)
  RETURNS text[]
  LANGUAGE plpgsql
@@ -3748,7 +3969,7 @@ begin
        and o.id = (select f.id from thread_operations f
                     where f.thread_id = o.thread_id and f.place is not null order by f.place limit 1)
        and (t.on_failure = 'continue' or may_start(o.id))
-    returning o.id, o.thread_id, o.operation, o.data, o.retry, o.user_id, o.merges, cancellation_of(o.id) as cancellation, o.turn, o.attempts, o.failures, o.provider, o.intent, o.progress,
+    returning o.id, o.thread_id, o.operation, o.data, o.retry, coalesce(o.user_id, t.user_id) as user_id, o.merges, cancellation_of(o.id) as cancellation, o.turn, o.attempts, o.failures, o.provider, o.intent, o.progress,
               t.provider_thread_id, t.last_item_id, t.last_message_at, t.generation,
               o.operation <> 'delete_thread' and (t.deleted_at is not null or o.id < t.ended_before and not has_rejoined(o, t.ended_before)) as is_ended, clock_timestamp() as claimed_at,
               extract(epoch from clock_timestamp() - (o.intent ->> 'at')::timestamptz) * 1000 as intent_age_ms
@@ -3989,6 +4210,98 @@ AS $function$
   select '{"code": "thread_deleted", "message": "The conversation was deleted before its turn."}'::jsonb
 $function$;
 
+CREATE OR REPLACE FUNCTION public.thread_key(p_user_id text DEFAULT NULL::text, p_session_id text DEFAULT NULL::text, p_topic text DEFAULT NULL::text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+ SELECT NULLIF(concat_ws(':'::text, ('user:'::text || thread_key_part(p_user_id)), ('session:'::text || thread_key_part(p_session_id)), ('topic:'::text || thread_key_part(p_topic))), ''::text) AS "nullif";
+END;
+
+CREATE OR REPLACE FUNCTION public.thread_key_part(p_key text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+ SELECT replace(replace(p_key, '%'::text, '%25'::text), ':'::text, '%3A'::text) AS replace;
+END;
+
+CREATE OR REPLACE FUNCTION public.thread_line(t threads)
+ RETURNS TABLE(state text, waiting bigint, active_operation_id bigint, active_operation text, active_since timestamp with time zone, active_run_id text, last_run_id text, last_run_status text, last_run_finished_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE ROWS 1
+BEGIN ATOMIC
+ SELECT
+         CASE
+             WHEN ((thread_line.t).deleted_at IS NOT NULL) THEN 'deleted'::text
+             WHEN ((thread_line.t).closed_at IS NOT NULL) THEN 'closed'::text
+             WHEN (active.status = 'requires_action'::text) THEN 'requires_action'::text
+             WHEN ((head.status = 'pending'::text) AND (head.ready_at = never())) THEN 'held'::text
+             WHEN (failure.on_failure = 'halt'::text) THEN 'halted'::text
+             WHEN (head.id IS NOT NULL) THEN 'active'::text
+             WHEN (((thread_line.t).provider_thread_id IS NULL) AND (last_ended.ended_by = 'expired'::text)) THEN 'expired'::text
+             ELSE 'idle'::text
+         END AS "case",
+     (line.places -
+         CASE
+             WHEN (active.id IS NULL) THEN 0
+             ELSE 1
+         END),
+     active.id,
+     active.operation,
+     active.started_at,
+         CASE
+             WHEN (NOT (COALESCE((head.progress -> 'failed_run_ids'::text), '[]'::jsonb) ? (head.progress ->> 'run_id'::text))) THEN (head.progress ->> 'run_id'::text)
+             ELSE NULL::text
+         END AS "case",
+     (last_run.progress ->> 'run_id'::text),
+     COALESCE(((last_run.result -> 'run'::text) ->> 'status'::text), last_run.status) AS "coalesce",
+     last_run.finished_at
+    FROM (((((( SELECT count(*) AS places
+            FROM thread_operations o
+           WHERE ((o.thread_id = (thread_line.t).id) AND (o.place IS NOT NULL))) line
+      LEFT JOIN LATERAL ( SELECT o.id,
+             o.status,
+             o.ready_at,
+             o.progress
+            FROM thread_operations o
+           WHERE ((o.thread_id = (thread_line.t).id) AND (o.place IS NOT NULL))
+           ORDER BY o.place
+          LIMIT 1) head ON (true))
+      LEFT JOIN LATERAL ( SELECT o.id,
+             o.operation,
+             o.status,
+             o.started_at
+            FROM thread_operations o
+           WHERE ((o.thread_id = (thread_line.t).id) AND (o.status = ANY (ARRAY['processing'::text, 'requires_action'::text])))
+          LIMIT 1) active ON (true))
+      LEFT JOIN LATERAL ( SELECT f.on_failure
+            FROM unresumed_failure((thread_line.t).id) f(operation_id, turn, failed_at, on_failure)
+           WHERE ((thread_line.t).on_failure = 'halt'::text)
+          LIMIT 1) failure ON (true))
+      LEFT JOIN LATERAL ( SELECT g.ended_by
+            FROM thread_generations g
+           WHERE (((thread_line.t).provider_thread_id IS NULL) AND (g.thread_id = (thread_line.t).id) AND (g.generation = (thread_line.t).generation))
+          LIMIT 1) last_ended ON (true))
+      LEFT JOIN LATERAL ( SELECT latest.turn,
+             latest.progress,
+             latest.result,
+             latest.status,
+             latest.finished_at
+            FROM ( SELECT o.turn,
+                     o.progress,
+                     o.result,
+                     o.status,
+                     o.finished_at
+                    FROM thread_operations o
+                   WHERE ((o.thread_id = (thread_line.t).id) AND (o.turn IS NOT NULL))
+                   ORDER BY o.turn DESC
+                  LIMIT 100) latest
+           WHERE (latest.progress ? 'run_id'::text)
+           ORDER BY latest.turn DESC
+          LIMIT 1) last_run ON (true));
+END;
+
 CREATE OR REPLACE FUNCTION public.thread_totals(p_thread_id text, p_before bigint, OUT messages bigint, OUT runs bigint, OUT input_tokens bigint, OUT output_tokens bigint)
  RETURNS record
  LANGUAGE sql
@@ -4188,9 +4501,11 @@ CREATE TRIGGER remember_last_turn AFTER DELETE ON public.thread_operations REFER
 
 CREATE TRIGGER z_move_on_after_cancel AFTER UPDATE ON public.thread_operations REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT WHEN ((current_setting('inturn.line'::text, true) IS DISTINCT FROM 'on'::text)) EXECUTE FUNCTION move_on_after_cancel();
 
-CREATE TRIGGER refuse_delete_of_used_policy BEFORE DELETE ON public.thread_policies FOR EACH ROW EXECUTE FUNCTION refuse_delete_of_used_policy();
+CREATE TRIGGER check_policy BEFORE INSERT OR UPDATE ON public.thread_policies FOR EACH ROW EXECUTE FUNCTION check_policy();
 
-CREATE TRIGGER stamp_policy BEFORE UPDATE ON public.thread_policies FOR EACH ROW EXECUTE FUNCTION stamp_policy();
+CREATE TRIGGER refuse_delete_of_used_policy BEFORE DELETE ON public.thread_policies FOR EACH ROW EXECUTE FUNCTION refuse_loss_of_used_policy();
+
+CREATE TRIGGER refuse_rename_of_used_policy BEFORE UPDATE OF name ON public.thread_policies FOR EACH ROW WHEN ((old.name <> new.name)) EXECUTE FUNCTION refuse_loss_of_used_policy();
 
 CREATE TRIGGER check_thread_policy BEFORE INSERT OR UPDATE OF policy ON public.threads FOR EACH ROW WHEN ((new.policy IS NOT NULL)) EXECUTE FUNCTION check_thread_policy();
 
@@ -4285,47 +4600,117 @@ create view lane_states as
            FROM lanes l) lane;
 
 create view thread_states as
- SELECT thread.thread_id,
-        CASE
-            WHEN t.closed_at IS NOT NULL THEN 'closed'::text
-            WHEN active.status = 'requires_action'::text THEN 'requires_action'::text
-            WHEN line.is_held THEN 'held'::text
-            WHEN failure.on_failure = 'halt'::text THEN 'halted'::text
-            WHEN active.id IS NOT NULL OR line.waiting > 0 THEN 'active'::text
-            ELSE 'idle'::text
-        END AS state,
+ SELECT t.id AS thread_id,
+    line.state,
     line.waiting,
-    active.id AS active_operation_id,
-    active.operation AS active_operation,
-    active.started_at AS active_since,
-    last_run.progress ->> 'run_id'::text AS last_run_id,
-    COALESCE((last_run.result -> 'run'::text) ->> 'status'::text, last_run.status) AS last_run_status,
-    last_run.finished_at AS last_run_finished_at,
-    COALESCE(t.provider, NULLIF(provider_of(thread.thread_id, ''::text, '{}'::jsonb, NULL::text), ''::text)) AS provider,
+    line.active_operation_id,
+    line.active_operation,
+    line.active_since,
+    line.last_run_id,
+    line.last_run_status,
+    line.last_run_finished_at,
+    COALESCE(t.provider, NULLIF(provider_of(t.id, ''::text, '{}'::jsonb, NULL::text), ''::text)) AS provider,
     t.provider_thread_id,
     t.metadata,
     t.created_at
-   FROM ( SELECT threads.id AS thread_id
-           FROM threads
-        UNION
-         SELECT thread_operations.thread_id
-           FROM thread_operations
-          WHERE thread_operations.place IS NOT NULL) thread
-     LEFT JOIN threads t ON t.id = thread.thread_id
-     LEFT JOIN thread_operations active ON active.thread_id = thread.thread_id AND (active.status = ANY (ARRAY['processing'::text, 'requires_action'::text]))
-     CROSS JOIN LATERAL ( SELECT count(*) AS waiting,
-            bool_or(o.ready_at = never()) AS is_held
-           FROM thread_operations o
-          WHERE o.thread_id = thread.thread_id AND o.place IS NOT NULL AND o.status = 'pending'::text) line
-     LEFT JOIN LATERAL unresumed_failure(t.id) failure(operation_id, turn, failed_at, on_failure) ON true
-     LEFT JOIN LATERAL ( SELECT o.progress,
-            o.result,
-            o.status,
-            o.finished_at
-           FROM thread_operations o
-          WHERE o.thread_id = thread.thread_id AND o.turn IS NOT NULL AND o.progress ? 'run_id'::text
-          ORDER BY o.turn DESC
-         LIMIT 1) last_run ON true;
+   FROM threads t
+     CROSS JOIN LATERAL thread_line(t.*) line(state, waiting, active_operation_id, active_operation, active_since, active_run_id, last_run_id, last_run_status, last_run_finished_at)
+UNION ALL
+ SELECT o.thread_id,
+    'active'::text AS state,
+    count(*) AS waiting,
+    NULL::bigint AS active_operation_id,
+    NULL::text AS active_operation,
+    NULL::timestamp with time zone AS active_since,
+    NULL::text AS last_run_id,
+    NULL::text AS last_run_status,
+    NULL::timestamp with time zone AS last_run_finished_at,
+    NULLIF(provider_of(o.thread_id, ''::text, '{}'::jsonb, NULL::text), ''::text) AS provider,
+    NULL::text AS provider_thread_id,
+    NULL::jsonb AS metadata,
+    NULL::timestamp with time zone AS created_at
+   FROM thread_operations o
+  WHERE o.place IS NOT NULL AND NOT (EXISTS ( SELECT
+           FROM threads t
+          WHERE t.id = o.thread_id))
+  GROUP BY o.thread_id;
+
+create view thread_stats as
+ SELECT t.id AS thread_id,
+    line.state,
+    t.user_id,
+    t.session_id,
+    t.topic,
+    t.labels,
+    t.metadata,
+    COALESCE(t.provider, NULLIF(provider_of(t.id, ''::text, '{}'::jsonb, NULL::text), ''::text)) AS provider,
+    t.provider_thread_id,
+    t.generation,
+    t.generation_since,
+    current.copied_from,
+    policy.name AS policy,
+    this_generation.messages,
+    this_generation.tokens,
+    so_far.messages AS messages_total,
+    so_far.runs,
+    so_far.input_tokens,
+    so_far.output_tokens,
+    line.waiting,
+    line.active_operation_id,
+    line.active_operation,
+    line.active_since,
+    line.active_run_id,
+    line.last_run_id,
+    line.last_run_status,
+    line.last_run_finished_at,
+    t.last_active_at,
+    expiry.at AS expires_at,
+    expiry.because AS expires_because,
+    policy.max_messages AS rotates_at_messages,
+    policy.max_tokens AS rotates_at_tokens,
+        CASE
+            WHEN t.provider_thread_id IS NOT NULL THEN t.generation_since + policy.max_age
+            ELSE NULL::timestamp with time zone
+        END AS rotates_after,
+        CASE
+            WHEN t.provider = 'assistants'::text AND this_generation.messages >= 80000 THEN format('%s of the 100000 messages that the provider takes: rotate_thread begins anew'::text, this_generation.messages)
+            ELSE NULL::text
+        END AS warning,
+    archive.count AS archives,
+    archive.last_id AS last_archive_id,
+    archive.last_at AS last_archived_at,
+    t.created_at
+   FROM threads t
+     CROSS JOIN LATERAL thread_line(t.*) line(state, waiting, active_operation_id, active_operation, active_since, active_run_id, last_run_id, last_run_status, last_run_finished_at)
+     LEFT JOIN LATERAL ( SELECT g.copied_from,
+            g.messages_before,
+            g.tokens_before,
+            g.carried_over
+           FROM thread_generations g
+          WHERE g.thread_id = t.id AND g.generation = t.generation
+         LIMIT 1) current ON true
+     CROSS JOIN LATERAL thread_totals(t.id, '9223372036854775807'::bigint) so_far(messages, runs, input_tokens, output_tokens)
+     CROSS JOIN LATERAL ( SELECT
+                CASE
+                    WHEN t.provider_thread_id IS NULL THEN 0::bigint
+                    ELSE so_far.messages - current.messages_before + current.carried_over
+                END AS messages,
+                CASE
+                    WHEN t.provider_thread_id IS NULL THEN 0::bigint
+                    ELSE so_far.input_tokens + so_far.output_tokens - current.tokens_before
+                END AS tokens) this_generation
+     LEFT JOIN LATERAL policy_of(t.policy, t.user_id, t.session_id, t.topic) policy(name, pattern, absolute_ttl, idle_ttl, on_expiry, max_messages, max_age, max_tokens, carry_over, delete_rotated, archive_on_delete, reopen, archive_retention, operation_retention, created_at, updated_at) ON true
+     LEFT JOIN LATERAL ( SELECT ttl.at,
+            ttl.because
+           FROM ( VALUES (t.last_active_at + policy.idle_ttl,'idle'::text), (t.generation_since + policy.absolute_ttl,'absolute'::text)) ttl(at, because)
+          WHERE ttl.at IS NOT NULL AND t.provider_thread_id IS NOT NULL AND t.closed_at IS NULL
+          ORDER BY ttl.at
+         LIMIT 1) expiry ON true
+     CROSS JOIN LATERAL ( SELECT count(*) AS count,
+            max(a.id) AS last_id,
+            max(a.archived_at) AS last_at
+           FROM thread_archives a
+          WHERE a.thread_id = t.id) archive;
 
 create view thread_timeline as
  SELECT story.thread_id,

@@ -60,7 +60,6 @@ create table thread_archives (
   archived_at         timestamptz(6) not null default clock_timestamp()
 );
 create index archives_of_a_thread on thread_archives (thread_id, generation);
-create index archives_of_a_user on thread_archives (user_id) where user_id is not null;
 create index archives_by_age on thread_archives (archived_at);
 create index archives_of_a_user on thread_archives (user_id, id) where user_id is not null;
 
