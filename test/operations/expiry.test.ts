@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import { describe, expect } from 'vitest'
+import type { Provider } from '../../src/provider/provider.ts'
 import { test } from '../support/database.ts'
 import { expectHealthy } from '../support/healthy.ts'
 import { waitFor } from '../support/wait-for.ts'
@@ -122,8 +123,8 @@ describe.each(['responses', 'assistants'] as const)('expire_thread on "%s"', (na
 
   test('of a thread that is called as its conversation was', async ({ pool }) => {
     const line = await startLine(pool, name)
-    await line.do(`${name}:other`, 'add_message', { message: 'Hi' })
-    const { provider_thread_id: id } = await line.thread(`${name}:other`)
+    const options = { signal: AbortSignal.timeout(5_000), timeoutMs: 1_000 }
+    const { id } = await (line.providers[name] as Provider).createThread({}, options)
     await begin(pool, line, id, { absolute_ttl: '1 ms' })
     expect((await line.do(id, 'expire_thread', {})).result.outcome).toBe('expired')
     const next = await line.do(id, 'add_message', { message: 'Anew' })
