@@ -499,7 +499,7 @@ declare
   v_seen record;
   v_ready bigint[];
   v_threads text[];
-  v_erased integer;
+  v_of_others bigint;
   v_archive bigint;
 begin
   select * into v_erasure from erasures e where e.id = p_id and e.finished_at is null for update skip locked;
@@ -538,13 +538,13 @@ begin
        and not exists (select from thread_operations m
                         where o.error ->> 'code' = 'merged' and m.id = (o.error ->> 'operation_id')::bigint and m.finished_at is null)
      limit 1000 for update of o skip locked);
-  v_threads := array(
-    select distinct o.thread_id from thread_operations o join threads t on t.id = o.thread_id
-     where o.id = any (v_ready) and t.user_id is distinct from v_erasure.user_id);
-  v_erased := erase_operations(v_ready);
+  select count(*), coalesce(array_agg(distinct o.thread_id), '{}') into v_of_others, v_threads
+    from thread_operations o left join threads t on t.id = o.thread_id
+   where o.id = any (v_ready) and t.user_id is distinct from v_erasure.user_id;
+  perform erase_operations(v_ready);
   update erasures e
      set progress = e.progress || jsonb_build_object(
-           'operations', (e.progress ->> 'operations')::bigint + v_erased,
+           'operations', (e.progress ->> 'operations')::bigint + v_of_others,
            'others', (select coalesce(jsonb_agg(distinct thread.id), '[]') from (
                         select jsonb_array_elements_text(e.progress -> 'others') as id union select unnest(v_threads)) as thread),
            'unfinished', (select coalesce(jsonb_agg(left_over.id), '[]') from (
@@ -1917,7 +1917,8 @@ AS $function$
                                 order by g.generation)
                  from generations g where g.thread_id = t.id and g.proof is not null), '[]')) order by t.id)
         from theirs t), '[]'),
-    'operations', p_erasure.progress -> 'operations',
+    'operations', (p_erasure.progress ->> 'operations')::bigint + (
+      select count(*) from theirs t join thread_operations o on o.thread_id = t.id where o.progress ? 'erased'),
     'archives', p_erasure.progress -> 'archives',
     'not_proved', coalesce((select jsonb_agg(jsonb_build_object('what', n.what, 'why', n.why) order by n.what) from not_proved n), '[]'),
     'not_covered', jsonb_build_array(

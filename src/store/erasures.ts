@@ -11,7 +11,7 @@ export type ErasureReport = {
     thread_id: string
     deleted: Array<DeletionProof & { provider: ProviderName }>
   }>
-  /** Operations on their behalf that were emptied, on threads of theirs and of others. */
+  /** Operations that were emptied: all of their threads, and on threads of others those on their behalf. */
   operations: number
   /** Archives with their user_id that were left on threads of others. */
   archives: number

@@ -117,8 +117,12 @@ describe('eraseUser', () => {
     expect(await tablesWith(pool, secret)).toEqual([])
     for (const id of conversations) expect(() => line.emulator.history(id)).toThrow('no thread')
     expect(line.emulator.keptItems()).toEqual([])
+    const { rows: emptied } = await pool.query(
+      `select count(*)::int from thread_operations where progress ? 'erased'`,
+    )
     expect(report).toMatchObject({
       user_id: '42',
+      operations: emptied[0].count,
       not_proved: [
         { what: 'messages in thread assistants:group' },
         { what: 'messages in thread responses:group' },
