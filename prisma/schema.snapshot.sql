@@ -1964,6 +1964,81 @@ begin
   return v_found;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.expire_threads(p_most integer, OUT requested integer, OUT released integer, OUT waiting integer)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_sort TO 'off'
+ SET enable_incremental_sort TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_material TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '20ms'
+AS $function$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_room integer;
+  v_way record;
+  v_due text[];
+begin
+  requested := 0;
+  released := 0;
+  waiting := 0;
+  if not pg_try_advisory_xact_lock(hashtextextended('inturn expiry ' || current_schema(), 0)) then
+    return;
+  end if;
+
+  with over as (
+    select t.id from threads t left join thread_operations o on o.id = t.lifecycle_operation_id
+     where t.lifecycle_operation_id is not null
+       and (o.id is null
+            or o.finished_at < v_now - case o.status when 'completed' then interval '1 minute' else interval '1 hour' end)
+       for no key update of t skip locked
+  )
+  update threads t set lifecycle_operation_id = null from over where t.id = over.id;
+  get diagnostics released = row_count;
+
+  -- Who comes back to a thread that was about to expire does not wait behind a request that everybody passes.
+  update thread_operations o set priority = 0
+   where o.id = any (array(
+           select r.id from threads t join thread_operations r on r.id = t.lifecycle_operation_id
+            where t.lifecycle_operation_id is not null and r.status = 'pending' and r.priority < 0 and r.place is not null
+              and exists (select from thread_operations n where n.thread_id = r.thread_id and n.place > r.place)
+              for update of r skip locked));
+
+  -- One that stands behind others takes no slot.
+  select count(*) into waiting
+    from threads t join thread_operations o on o.id = t.lifecycle_operation_id
+   where t.lifecycle_operation_id is not null and (o.status = 'processing' or o.ready_at <> never());
+  select least(p_most, ceil(sum(d.concurrency) / 4.0)) - waiting into v_room from dispatchers d;
+
+  for v_way in
+    select w.named, w.pattern, due.clock, due.before
+      from policy_ways() w
+     cross join lateral (values ('last_active_at', v_now - (w.policy).idle_ttl),
+                                ('generation_since', v_now - (w.policy).absolute_ttl)) as due (clock, before)
+     where due.before is not null
+  loop
+    exit when v_room <= 0;
+    v_due := lock_due_threads(v_way.named, v_way.pattern, v_way.clock, v_way.before, v_room);
+    with asked as (
+      insert into thread_operations (thread_id, operation, priority)
+      select due.id, 'expire_thread', -50 from unnest(v_due) as due (id)
+      returning id, thread_id
+    )
+    update threads t set lifecycle_operation_id = asked.id from asked where t.id = asked.thread_id;
+    requested := requested + cardinality(v_due);
+    v_room := v_room - cardinality(v_due);
+  end loop;
+  waiting := waiting + requested;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.expiry_of(p_id bigint, OUT expired_by text, OUT on_expiry text)
  RETURNS SETOF record
  LANGUAGE sql
@@ -2431,6 +2506,23 @@ AS $function$
           or coalesce(p_row.progress ? 'message_id' and not p_row.progress ? 'sent_back', false))
 $function$;
 
+CREATE OR REPLACE FUNCTION public.is_still_needed(o thread_operations)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select o.error ->> 'code' = 'merged' and exists (
+           select from thread_operations m where m.id = (o.error ->> 'operation_id')::bigint and m.finished_at is null)
+      or exists (select from thread_operations c where c.target_id = o.id and c.status = 'pending' and c.place is null)
+      or exists (select from unresumed_failure(o.thread_id) as failure where failure.operation_id = o.id)
+      or exists (select from threads t where t.id = o.thread_id and t.lifecycle_operation_id = o.id)
+      or o.operation = 'add_message' and exists (
+           select from (select b.intent from thread_operations b
+                         where b.thread_id = o.thread_id and b.place is not null order by b.place limit 50) as line
+            where line.intent -> 'batch' @> to_jsonb(o.id))
+      or o.operation = 'delete_thread' and exists (select from erasures e where e.finished_at is null)
+$function$;
+
 CREATE OR REPLACE FUNCTION public.is_under_way(o thread_operations)
  RETURNS boolean
  LANGUAGE sql
@@ -2693,6 +2785,31 @@ AS $function$
            order by o.if_busy, o.place limit 1) is not null
 $function$;
 
+CREATE OR REPLACE FUNCTION public.lock_due_threads(p_named text, p_pattern text, p_clock text, p_before timestamp with time zone, p_limit integer)
+ RETURNS text[]
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_due text[];
+begin
+  execute format($walk$
+    select array(
+      select t.id from threads t
+       where t.provider_thread_id is not null and t.closed_at is null and t.lifecycle_operation_id is null
+         and %1$s and pattern_of(t.user_id, t.session_id, t.topic) = $2 and t.%2$I < $3 and t.generation_since < $3
+         and (t.on_failure = 'continue' or not line_is_halted(t.id))
+         and (%3$L = 'generation_since' or not exists (
+               select from thread_operations w where w.thread_id = t.id and w.place is not null) and not exists (
+               select from (select l.operation, l.finished_at from thread_operations l
+                             where l.thread_id = t.id and l.turn is not null order by l.turn desc limit 20) as latest
+                where latest.finished_at >= $3
+                  and latest.operation not in ('archive_thread', 'rotate_thread', 'fork_thread', 'restore_thread', 'expire_thread', 'delete_thread')))
+       order by t.policy, pattern_of(t.user_id, t.session_id, t.topic), t.%2$I limit $4 for no key update skip locked)
+    $walk$, case when p_named is null then 't.policy is null' else 't.policy = $1' end, p_clock, p_clock)
+    into v_due using p_named, p_pattern, p_before, p_limit;
+  return v_due;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.make_way(p_ids bigint[])
  RETURNS void
  LANGUAGE plpgsql
@@ -2807,6 +2924,14 @@ BEGIN ATOMIC
                WHERE (l.value <> 'null'::jsonb)), '{}'::jsonb)
          END AS "coalesce";
 END;
+
+CREATE OR REPLACE FUNCTION public.messages_limit(p_provider text)
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+AS $function$
+  select case p_provider when 'assistants' then 100000 end
+$function$;
 
 CREATE OR REPLACE FUNCTION public.messages_of_batch(p_batch bigint[])
  RETURNS TABLE(id bigint, data jsonb)
@@ -3076,6 +3201,31 @@ BEGIN ATOMIC
   LIMIT 1;
 END;
 
+CREATE OR REPLACE FUNCTION public.policy_ways()
+ RETURNS TABLE(named text, pattern text, policy thread_policies)
+ LANGUAGE sql
+ STABLE
+BEGIN ATOMIC
+ WITH patterns(pattern) AS (
+          VALUES ('user'::text), ('session'::text), ('topic'::text), ('user+session'::text), ('user+topic'::text), ('session+topic'::text), ('user+session+topic'::text), ('none'::text)
+         )
+  SELECT p.name,
+     patterns.pattern,
+     p.*::thread_policies AS p
+    FROM (thread_policies p
+      CROSS JOIN patterns)
+ UNION ALL
+  SELECT NULL::text,
+     patterns.pattern,
+     counting.policy
+    FROM (patterns
+      LEFT JOIN LATERAL ( SELECT p.*::thread_policies AS policy
+            FROM thread_policies p
+           WHERE (p.pattern = ANY (ARRAY[patterns.pattern, 'any'::text]))
+           ORDER BY (p.pattern = 'any'::text)
+          LIMIT 1) counting ON (true));
+END;
+
 CREATE OR REPLACE FUNCTION public.probe_lane(p_provider text, p_key text, p_heads text[], p_probe_ms integer)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -3111,6 +3261,148 @@ AS $function$
     end,
     '')
 $function$;
+
+CREATE OR REPLACE FUNCTION public.prune_archives(p_limit integer, OUT looked integer, OUT pruned integer, OUT is_round boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_material TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '100ms'
+AS $function$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_shortest interval := (select min(p.archive_retention) from thread_policies p);
+  v_after bigint;
+  v_step bigint[];
+begin
+  looked := 0;
+  pruned := 0;
+  is_round := true;
+  if v_shortest is not null then
+    v_after := take_walk('archives');
+  end if;
+  if v_after is null then
+    return;
+  end if;
+  select coalesce(array_agg(step.id order by step.id) filter (where step.archived_at < v_now - v_shortest), '{}'), count(*)
+    into v_step, looked
+    from (select a.id, a.archived_at from thread_archives a where a.id > v_after order by a.id limit p_limit) as step;
+  is_round := looked < p_limit or cardinality(v_step) < looked;
+  begin
+    with old as (
+      select a.id, a.thread_id, a.generation, a.operation_id, p.name as policy
+        from thread_archives a
+        left join threads t on t.id = a.thread_id
+       cross join lateral policy_of(t.policy, t.user_id, t.session_id, t.topic) as p
+       where a.id = any (v_step) and a.archived_at < v_now - p.archive_retention
+         for update of a skip locked
+    ), archives as (
+      delete from thread_archives a using old where a.id = old.id returning old.policy
+    ), messages as (
+      insert into unfinished_archives (archive_id, operation_id, thread_id) select old.id, old.operation_id, old.thread_id from old
+    ), runs as (
+      delete from archived_runs r using old where r.archive_id = old.id
+    ), generations as (
+      update thread_generations g set archive_id = null from old
+       where g.thread_id = old.thread_id and g.generation = old.generation and g.archive_id = old.id
+    ), noted as (
+      insert into prunings as p (day, policy, archives)
+      select current_date, policy, count(*) from archives group by policy
+          on conflict (day, policy) do update set archives = p.archives + excluded.archives, last_at = clock_timestamp()
+    )
+    select count(*) into pruned from archives;
+  exception when lock_not_available or deadlock_detected then
+    pruned := 0;
+  end;
+  update sweep_positions s set after = case when is_round then 0 else v_step[looked] end where s.sweep = 'archives';
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.prune_operations(p_limit integer, OUT looked integer, OUT pruned integer, OUT is_round boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_material TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '100ms'
+AS $function$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_shortest interval := (select min(p.operation_retention) from thread_policies p);
+  v_after bigint;
+  v_step bigint[];
+  v_ids bigint[];
+  v_threads text[];
+  v_policies text[];
+  v_held text[];
+begin
+  looked := 0;
+  pruned := 0;
+  is_round := true;
+  if v_shortest is not null then
+    v_after := take_walk('operations');
+  end if;
+  if v_after is null then
+    return;
+  end if;
+  select coalesce(array_agg(step.id order by step.id) filter (where step.created_at < v_now - v_shortest), '{}'), count(*)
+    into v_step, looked
+    from (select o.id, o.created_at from thread_operations o where o.id > v_after order by o.id limit p_limit) as step;
+  is_round := looked < p_limit or cardinality(v_step) < looked;
+  begin
+    select array_agg(old.id), array_agg(old.thread_id), array_agg(old.policy) into v_ids, v_threads, v_policies
+      from (select o.id, o.thread_id, p.name as policy
+              from thread_operations o
+              left join threads t on t.id = o.thread_id
+             cross join lateral policy_of(t.policy, t.user_id, t.session_id, t.topic) as p
+             where o.id = any (v_step) and o.finished_at < v_now - p.operation_retention and not is_still_needed(o)
+               for update of o skip locked) as old;
+    -- Turns and sums go over to the thread's row.
+    v_held := array(
+      select t.id from threads t where t.id = any (v_threads)
+      except
+      select free.id from (select t.id from threads t where t.id = any (v_threads) for no key update skip locked) as free);
+    with gone as (
+      select old.* from unnest(v_ids, v_threads, v_policies) as old (id, thread_id, policy) where not old.thread_id = any (v_held)
+    ), events as (
+      delete from operation_events e using gone where e.thread_id = gone.thread_id and e.operation_id = gone.id returning gone.policy
+    ), waiters as (
+      delete from operation_waiters w using gone where w.operation_id = gone.id
+    ), lanes as (
+      delete from lane_runs r using gone where r.operation_id = gone.id
+    ), users as (
+      delete from user_runs r using gone where r.operation_id = gone.id
+    ), operations as (
+      delete from thread_operations o using gone where o.id = gone.id returning gone.policy
+    ), counted as (
+      select policy, 1 as operations, 0 as events, 0 as streams from operations
+      union all select policy, 0, 1, 0 from events
+      union all select gone.policy, 0, 0, 1 from gone join operation_stream s on s.operation_id = gone.id and s.first_seq = 1
+    ), noted as (
+      insert into prunings as p (day, policy, operations, events, streams)
+      select current_date, policy, sum(c.operations), sum(c.events), sum(c.streams) from counted c group by policy
+          on conflict (day, policy) do update
+             set operations = p.operations + excluded.operations, events = p.events + excluded.events,
+                 streams = p.streams + excluded.streams, last_at = clock_timestamp()
+    )
+    select count(*) into pruned from operations;
+  exception when lock_not_available or deadlock_detected then
+    pruned := 0; -- these come up again in the next round
+  end;
+  update sweep_positions s set after = case when is_round then 0 else v_step[looked] end where s.sweep = 'operations';
+end $function$;
 
 CREATE OR REPLACE FUNCTION public.record_events()
  RETURNS trigger
@@ -3247,11 +3539,20 @@ CREATE OR REPLACE FUNCTION public.refuse_rewriting_history()
  RETURNS trigger
  LANGUAGE plpgsql
 AS $function$
+declare
+  v_stack text;
 begin
+  if tg_op = 'DELETE' then
+    get diagnostics v_stack = pg_context;
+    if v_stack ~ '\nPL/pgSQL function prune_operations\(integer\) line \d+ at SQL statement$'
+       and (select c.relowner from pg_class c where c.oid = tg_relid) = (select r.oid from pg_roles r where r.rolname = current_user) then
+      return null;
+    end if;
+  end if;
   raise check_violation using
     constraint = 'ledger_is_append_only',
     message = format('%s of operation_events is refused: the ledger is append-only', lower(tg_op)),
-    hint = 'Read it with SELECT. Its rows are written by inturn''s triggers alone.';
+    hint = 'Read it with SELECT. Its rows are written by inturn''s triggers alone, and go with their operation when the operation_retention of its policy is over.';
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.refuse_row(p_row thread_operations)
@@ -4192,6 +4493,18 @@ begin
   end if;
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.take_walk(p_sweep text)
+ RETURNS bigint
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_after bigint;
+begin
+  insert into sweep_positions (sweep, after) values (p_sweep, '0') on conflict do nothing;
+  select s.after::bigint into v_after from sweep_positions s where s.sweep = p_sweep for update skip locked;
+  return v_after;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.tell_lane_change()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -4332,6 +4645,48 @@ BEGIN ATOMIC
            ORDER BY latest.turn DESC
           LIMIT 1) last ON (true));
 END;
+
+CREATE OR REPLACE FUNCTION public.thread_warning(p_provider text, p_messages bigint, p_max_messages bigint)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+ SELECT format('%s of the %s messages that the provider takes: rotate_thread begins anew, and max_messages of a policy has it done in time'::text, p_messages, messages_limit(p_provider)) AS format
+   WHERE (((p_messages)::numeric >= (0.8 * (messages_limit(p_provider))::numeric)) AND (COALESCE(p_max_messages, '9223372036854775807'::bigint) > messages_limit(p_provider)));
+END;
+
+CREATE OR REPLACE FUNCTION public.threads_near_limit(p_since timestamp with time zone)
+ RETURNS TABLE(thread_id text, messages bigint, warning text)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_material TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_way record;
+begin
+  for v_way in select w.named, w.pattern, (w.policy).max_messages from policy_ways() w loop
+    return query execute format($walk$
+      select t.id, held.messages, thread_warning(t.provider, held.messages, $4)
+        from threads t
+        join thread_generations g on g.thread_id = t.id and g.generation = t.generation
+       cross join lateral (
+         select so_far.messages - g.messages_before + g.carried_over as messages
+           from thread_totals(t.id, 9223372036854775807) as so_far) as held
+       where t.provider_thread_id is not null and t.closed_at is null and t.lifecycle_operation_id is null
+         and %s and pattern_of(t.user_id, t.session_id, t.topic) = $2 and t.last_active_at >= $3
+         and messages_limit(t.provider) is not null
+         and thread_warning(t.provider, held.messages, $4) is not null
+      $walk$, case when v_way.named is null then 't.policy is null' else 't.policy = $1' end)
+      using v_way.named, v_way.pattern, p_since, v_way.max_messages;
+  end loop;
+end $function$;
 
 CREATE OR REPLACE FUNCTION public.totals_after(p_thread_id text, p_turn bigint, p_operation text, p_merges bigint[], p_result jsonb, OUT messages bigint, OUT runs bigint, OUT input_tokens bigint, OUT output_tokens bigint)
  RETURNS record
@@ -4673,10 +5028,7 @@ create view thread_stats as
             WHEN t.provider_thread_id IS NOT NULL THEN t.generation_since + policy.max_age
             ELSE NULL::timestamp with time zone
         END AS rotates_after,
-        CASE
-            WHEN t.provider = 'assistants'::text AND this_generation.messages >= 80000 THEN format('%s of the 100000 messages that the provider takes: rotate_thread begins anew'::text, this_generation.messages)
-            ELSE NULL::text
-        END AS warning,
+    thread_warning(t.provider, this_generation.messages, policy.max_messages) AS warning,
     archive.count AS archives,
     archive.last_id AS last_archive_id,
     archive.last_at AS last_archived_at,
