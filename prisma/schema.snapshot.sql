@@ -4042,7 +4042,8 @@ begin
       hint = 'Set it for the role of the dispatcher: alter role … set default_transaction_isolation = ''read committed'';';
   end if;
   oldest_xid := pg_snapshot_xmin(v_snapshot);
-  next_xid := pg_snapshot_xmax(v_snapshot);
+  -- The snapshot's end is not above all that are open: it is the newest that is over, and one.
+  next_xid := case when p_threads = '{}' then pg_snapshot_xmax(v_snapshot) else pg_current_xact_id() end;
   if p_awake then
     update dispatchers d set asleep = false
      where d.id = (select s.id from dispatchers s where s.id = p_dispatcher and s.asleep for update skip locked);

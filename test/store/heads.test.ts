@@ -47,6 +47,30 @@ describe('a head that nobody has marked', () => {
     expect(found.claimed.map(({ id }) => id)).toEqual([next.id])
   })
 
+  test('because its INSERT began while the settle was being committed, is found by the look as well', async ({
+    pool,
+    connected,
+  }) => {
+    const settler = await connected()
+    const d = await HandDriven.signOn(settler)
+    const writer = await connected()
+    await insertRow(pool, thread)
+    const first = await d.claimOnly()
+
+    await settler.query('begin')
+    const settled = await d.settle(first)
+    expect(settled.emptied).toEqual(['t'])
+    await writer.query('begin')
+    const next = await insertRow(writer, thread) // sees a busy line; its transaction is the newest
+    await settler.query('commit')
+    const looked = await d.round({ emptied: ['t'] })
+    const { rows } = await writer.query('select pg_current_xact_id()::text as xid')
+    expect(looked.oldestXid).toBeLessThanOrEqual(BigInt(rows[0].xid))
+    expect(looked.nextXid).toBeGreaterThan(BigInt(rows[0].xid))
+    await writer.query('commit')
+    expect((await d.round({ emptied: ['t'] })).claimed.map(({ id }) => id)).toEqual([next.id])
+  })
+
   test('because it was inserted from an old REPEATABLE READ snapshot, is found by the sweep', async ({
     pool,
     connected,

@@ -10,7 +10,7 @@
 -- those it emptied before and looks at again. p_priorities and p_floors as in claim_heads; they are
 -- looked up anew where null, or where somebody urgent has a priority that the caller does not know; p_awake takes back that the dispatcher sleeps. claimed is a JSON array of what it holds
 -- now; emptied are those of p_threads where nobody waits; oldest_xid and next_xid bound the transactions
--- that were open when it looked.
+-- that were open when it looked at lines.
 create function settle_and_claim(
   p_dispatcher text, p_ids bigint[], p_outcomes jsonb, p_threads text[], p_free integer, p_providers text[],
   p_default_provider text, p_priorities smallint[], p_floors timestamptz[], p_awake boolean,
@@ -37,7 +37,8 @@ begin
       hint = 'Set it for the role of the dispatcher: alter role … set default_transaction_isolation = ''read committed'';';
   end if;
   oldest_xid := pg_snapshot_xmin(v_snapshot);
-  next_xid := pg_snapshot_xmax(v_snapshot);
+  -- The snapshot's end is not above all that are open: it is the newest that is over, and one.
+  next_xid := case when p_threads = '{}' then pg_snapshot_xmax(v_snapshot) else pg_current_xact_id() end;
   if p_awake then
     update dispatchers d set asleep = false
      where d.id = (select s.id from dispatchers s where s.id = p_dispatcher and s.asleep for update skip locked);
