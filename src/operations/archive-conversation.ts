@@ -6,7 +6,7 @@ import {
   compareArchivePage,
   completeArchive,
 } from '../store/archives.ts'
-import type { Progress } from '../store/claim.ts'
+import type { Progress } from '../store/progress.ts'
 import { latestModel } from '../store/threads.ts'
 import { whileLocked } from '../store/while-locked.ts'
 import type { OperationContext } from './context.ts'

@@ -1,7 +1,8 @@
 import { InturnError } from '../errors.ts'
 import type { OperationKind } from '../model/operation.ts'
 import type { Cancellation, Failure, OperationResult, Outcome } from '../model/outcome.ts'
-import type { ClaimedOperation, Progress } from '../store/claim.ts'
+import type { ClaimedOperation } from '../store/claim.ts'
+import type { Progress } from '../store/progress.ts'
 import type { Journal } from './journal.ts'
 
 /** Somebody wants the operation cancelled, and nothing more is begun for it. */

@@ -1,6 +1,7 @@
 import type { Run } from '../model/run.ts'
 import type { CallOptions } from '../provider/provider.ts'
-import type { ClaimedOperation, Progress } from '../store/claim.ts'
+import type { ClaimedOperation } from '../store/claim.ts'
+import type { Progress } from '../store/progress.ts'
 import { cancellationOf } from './cancelling.ts'
 import type { OperationContext } from './context.ts'
 import { isoTime } from './journal.ts'

@@ -1,6 +1,6 @@
 import type { NamelessRun, Run } from '../model/run.ts'
 import type { RunRequest } from '../provider/provider.ts'
-import type { Intent, Progress } from '../store/claim.ts'
+import type { Intent, Progress } from '../store/progress.ts'
 import { type OperationContext, tagOf } from './context.ts'
 import { followRun, whenLetGo } from './follow-run.ts'
 import { othersWereServed } from './provider-thread.ts'

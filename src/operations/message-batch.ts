@@ -1,7 +1,7 @@
 import type { MessageInput } from '../model/message.ts'
 import { ProviderError } from '../provider/provider-error.ts'
 import { type BatchMember, membersOf } from '../store/batches.ts'
-import type { Intent, Progress } from '../store/claim.ts'
+import type { Intent, Progress } from '../store/progress.ts'
 import { whileLocked } from '../store/while-locked.ts'
 import type { OperationContext } from './context.ts'
 import type { AddMessage } from './data/add-message.ts'

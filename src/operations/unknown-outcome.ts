@@ -1,4 +1,4 @@
-import type { Intent } from '../store/claim.ts'
+import type { Intent } from '../store/progress.ts'
 import type { OperationContext } from './context.ts'
 import { isoTime } from './journal.ts'
 import { Refusal } from './refusal.ts'

@@ -1,7 +1,7 @@
 import type pg from 'pg'
 import type { StoredItem } from '../model/stored-item.ts'
-import type { Progress } from './claim.ts'
 import { jsonbText } from './jsonb-text.ts'
+import type { Progress } from './progress.ts'
 import type { ClaimOfCalls } from './tool-calls.ts'
 
 /** Begins an archive of a provider thread, or begins it anew. Null: the claim is lost; as for the others. */

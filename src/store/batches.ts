@@ -1,5 +1,5 @@
 import type pg from 'pg'
-import type { Intent, Progress } from './claim.ts'
+import type { Intent, Progress } from './progress.ts'
 
 /** An add_message whose message goes to the provider together with others. */
 export type BatchMember = { id: number; data: Record<string, unknown> }

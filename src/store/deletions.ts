@@ -1,8 +1,8 @@
 import type pg from 'pg'
 import type { DeletionProof } from '../model/outcome.ts'
 import type { ProviderName } from '../model/thread.ts'
-import type { Progress } from './claim.ts'
 import { jsonbText } from './jsonb-text.ts'
+import type { Progress } from './progress.ts'
 import type { ClaimOfCalls } from './tool-calls.ts'
 
 /** What was decided when the conversation was ended. */

@@ -1,5 +1,5 @@
 import type pg from 'pg'
-import type { Intent, Progress } from './claim.ts'
+import type { Intent, Progress } from './progress.ts'
 
 /** Looks at up to `limit` waiting threads after `after`; `lastThread` is null when the round is over. */
 export async function sweepLines(

@@ -1,6 +1,6 @@
 import type pg from 'pg'
 import { describe, expect } from 'vitest'
-import type { Progress } from '../../src/store/claim.ts'
+import type { Progress } from '../../src/store/progress.ts'
 import { noteProgress } from '../../src/store/release.ts'
 import { completed, failed, HandDriven, heldBecause, retryIn } from '../support/hand-driven.ts'
 import { expectHealthy } from '../support/healthy.ts'
