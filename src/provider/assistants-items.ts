@@ -1,8 +1,10 @@
 import type { OpenAI } from 'openai'
-import type { Message } from 'openai/resources/beta/threads/messages'
+import type { Message, MessageCreateParams } from 'openai/resources/beta/threads/messages'
 import type { ItemPage, StoredItem } from '../model/stored-item.ts'
-import { repeatable } from './client.ts'
+import { once, repeatable } from './client.ts'
+import { copyable } from './copyable.ts'
 import type { CallOptions } from './provider.ts'
+import { tagged } from './run-parameters.ts'
 
 type Part = Record<string, unknown>
 
@@ -16,6 +18,32 @@ export async function listMessages(
   const query = { order: 'asc', limit: 100, ...(after !== null && { after }) } as const
   const page = await threads.messages.list(thread, query, repeatable(options))
   return { items: page.data.map(toStored), isMore: page.has_more }
+}
+
+/** Copies of messages, one a call. Of metadata, 16 pairs are the most, and one is ours. */
+export async function copyMessages(
+  { beta: { threads } }: OpenAI,
+  thread: string,
+  items: readonly StoredItem[],
+  tag: string,
+  options: CallOptions,
+): Promise<string[]> {
+  const ids: string[] = []
+  for (const item of items) {
+    const { role, content, ...rest } = copyable(item, 'assistants')?.body as Part
+    const [first, ...more] = content as Part[]
+    const isText = more.length === 0 && first?.type === 'text'
+    const { inturn_operation, ...own } = item.metadata ?? {}
+    const metadata = tagged(Object.fromEntries(Object.entries(own).slice(0, 15)), tag)
+    const body = { ...rest, role, content: isText ? first.text : content, metadata }
+    const { id } = await threads.messages.create(
+      thread,
+      body as unknown as MessageCreateParams,
+      once(options),
+    )
+    ids.push(id)
+  }
+  return ids
 }
 
 function toStored(message: Message): StoredItem {

@@ -1,7 +1,7 @@
 import type { MessageCreateParams } from 'openai/resources/beta/threads/messages'
 import type { RunCreateParamsBase } from 'openai/resources/beta/threads/runs/runs'
 import type { MessageInput } from '../model/message.ts'
-import { listMessages } from './assistants-items.ts'
+import { copyMessages, listMessages } from './assistants-items.ts'
 import { submitAssistantsOutputs } from './assistants-outputs.ts'
 import {
   endAssistantsRun,
@@ -102,6 +102,8 @@ export function assistantsProvider(settings: ProviderSettings): Provider {
       }),
     listItems: (threadId, after, options) =>
       call(options, () => listMessages(client, threadId, after, options)),
+    copyItems: (threadId, items, tag, options) =>
+      call(options, () => copyMessages(client, threadId, items, tag, options)),
     deleteThread: (threadId, options) =>
       call(options, async () => {
         await threads.delete(threadId, repeatable(options)).catch(unlessGone)

@@ -1,6 +1,6 @@
 import type { MessageInput } from '../model/message.ts'
 import type { AnsweredCall, NamelessRun, Run, ToolCall } from '../model/run.ts'
-import type { ItemPage } from '../model/stored-item.ts'
+import type { ItemPage, StoredItem } from '../model/stored-item.ts'
 import type { RunEvent } from '../model/stream-event.ts'
 import type { ProviderName } from '../model/thread.ts'
 
@@ -130,6 +130,16 @@ export interface Provider {
    * ProviderError `provider_thread_not_found`.
    */
   listItems(threadId: string, after: string | null, options: CallOptions): Promise<ItemPage>
+  /**
+   * Adds copies of up to `profile.messagesPerCall` items, as `copyable` has them, in one call that takes
+   * effect as a whole or not at all; gives their ids in the same order. Tagged where `profile.tags`.
+   */
+  copyItems(
+    threadId: string,
+    items: readonly StoredItem[],
+    tag: string,
+    options: CallOptions,
+  ): Promise<string[]>
   /** Deletes the thread; its items as well only where `profile.itemsOutliveThread` is false. Harmless to repeat. */
   deleteThread(threadId: string, options: CallOptions): Promise<void>
 

@@ -1,8 +1,11 @@
 import type { OpenAI } from 'openai'
 import type { ConversationItem } from 'openai/resources/conversations/items'
+import type { ResponseInputItem } from 'openai/resources/responses/responses'
 import type { ItemPage, StoredItem } from '../model/stored-item.ts'
-import { repeatable, unlessGone } from './client.ts'
+import { once, repeatable, unlessGone } from './client.ts'
+import { copyable } from './copyable.ts'
 import type { CallOptions } from './provider.ts'
+import { ProviderError } from './provider-error.ts'
 
 type Part = Record<string, unknown>
 
@@ -16,6 +19,38 @@ export async function listItems(
   const query = { order: 'asc', limit: 100, ...(after !== null && { after }) } as const
   const page = await conversations.items.list(conversation, query, repeatable(options))
   return { items: page.data.map(toStored), isMore: page.has_more }
+}
+
+/** Adds up to 20 items in one call; gives their ids. */
+export async function addItems(
+  { conversations }: OpenAI,
+  conversation: string,
+  items: ResponseInputItem[],
+  options: CallOptions,
+): Promise<string[]> {
+  const { data } = await conversations.items.create(conversation, { items }, once(options))
+  if (data.length !== items.length)
+    throw new ProviderError({
+      code: 'provider_error',
+      message: `The provider told ${data.length} ids for ${items.length} items.`,
+      decision: 'reconcile',
+      sent: true,
+    })
+  return data.map(({ id }) => id as string)
+}
+
+/** As `addItems`, copies of what stands elsewhere. */
+export function copyItems(
+  client: OpenAI,
+  conversation: string,
+  items: readonly StoredItem[],
+  options: CallOptions,
+): Promise<string[]> {
+  const copies = items.map((item) => {
+    const { kind, body } = copyable(item, 'responses') ?? {}
+    return kind === 'message' ? { type: 'message', ...body } : body
+  })
+  return addItems(client, conversation, copies as unknown as ResponseInputItem[], options)
 }
 
 /** Gone is gone: a repetition is told 404. */

@@ -4,12 +4,18 @@ import type { MessageInput } from '../model/message.ts'
 import { attempt, createClient, once, type ProviderSettings, repeatable } from './client.ts'
 import { profiles } from './profiles.ts'
 import type { CallOptions, Provider } from './provider.ts'
-import { ProviderError, unsupported } from './provider-error.ts'
+import { unsupported } from './provider-error.ts'
 import { findAnswer } from './responses-answer.ts'
 import { anyModel, isConversationBusy } from './responses-busy.ts'
 import { answerCalls, openCalls } from './responses-calls.ts'
 import { isSameMessage, toItem } from './responses-input.ts'
-import { deleteConversation, deleteConversationItem, listItems } from './responses-items.ts'
+import {
+  addItems,
+  copyItems,
+  deleteConversation,
+  deleteConversationItem,
+  listItems,
+} from './responses-items.ts'
 import { continued } from './responses-outputs.ts'
 import { endResponse, followResponse, isOver, startResponse } from './responses-run.ts'
 import { tagOf } from './run-parameters.ts'
@@ -23,18 +29,7 @@ export function responsesProvider(settings: ProviderSettings): Provider {
     attempt('responses', options, work)
 
   const addMessages: Provider['addMessages'] = (threadId, messages, options) =>
-    call(options, async () => {
-      const items = messages.map(toItem)
-      const { data } = await conversations.items.create(threadId, { items }, once(options))
-      if (data.length !== messages.length)
-        throw new ProviderError({
-          code: 'provider_error',
-          message: `The provider told ${data.length} ids for ${messages.length} messages.`,
-          decision: 'reconcile',
-          sent: true,
-        })
-      return data.map(({ id }) => id as string)
-    })
+    call(options, () => addItems(client, threadId, messages.map(toItem), options))
 
   return {
     name: 'responses',
@@ -112,6 +107,8 @@ export function responsesProvider(settings: ProviderSettings): Provider {
       call(options, () => deleteConversationItem(client, threadId, itemId, options)),
     listItems: (threadId, after, options) =>
       call(options, () => listItems(client, threadId, after, options)),
+    copyItems: (threadId, items, _tag, options) =>
+      call(options, () => copyItems(client, threadId, items, options)),
     deleteThread: (threadId, options) =>
       call(options, () => deleteConversation(client, threadId, options)),
 
