@@ -15,12 +15,13 @@ export { migrate } from './client/migrate.ts'
 export type { EnqueueOptions, JoinOptions, NewOperation } from './client/new-operation.ts'
 export type { OperationHandle, ResultOf, ResultOptions } from './client/operation-handle.ts'
 export type { StreamOptions } from './client/operation-stream.ts'
+export type { CancelOptions, ThreadHandle } from './client/thread-handle.ts'
 export type {
   ArchiveOptions,
-  CancelOptions,
   DeleteOptions,
-  ThreadHandle,
-} from './client/thread-handle.ts'
+  ForkOptions,
+  RotateOptions,
+} from './client/thread-life.ts'
 export type { WaitOptions } from './client/until-settled.ts'
 export type { MigrateResult } from './db/migrate.ts'
 export type { CallerTransaction, PrismaTransaction } from './db/query.ts'

@@ -22,6 +22,7 @@ import { idle } from './idle.ts'
 import type { Inturn } from './inturn.ts'
 import type { EnqueueOptions, JoinOptions, NewOperation } from './new-operation.ts'
 import type { HandleContext, OperationHandle } from './operation-handle.ts'
+import { ThreadLife } from './thread-life.ts'
 import type { WaitOptions } from './until-settled.ts'
 
 export type CancelOptions = {
@@ -31,22 +32,15 @@ export type CancelOptions = {
   reason?: string
 } & Pick<JoinOptions, 'idempotencyKey'>
 
-export type ArchiveOptions = {
-  /** In your own words. */
-  reason?: string
-} & JoinOptions
-
-/** When it is to be deleted, and under which key. */
-export type DeleteOptions = Pick<JoinOptions, 'idempotencyKey' | 'scheduledAt'>
-
 /** One thread and its line. Made by `inturn.thread(id)`, which asks the database nothing, or by its keys. */
-export class ThreadHandle {
+export class ThreadHandle extends ThreadLife {
   readonly id: string
   readonly #inturn: Pick<Inturn, 'enqueue'>
   readonly #context: HandleContext
   readonly #database: HandleContext['database']
 
   constructor(inturn: Pick<Inturn, 'enqueue'>, context: HandleContext, id: string) {
+    super()
     this.#inturn = inturn
     this.#context = context
     this.#database = context.database
@@ -54,7 +48,7 @@ export class ThreadHandle {
   }
 
   /** As `inturn.enqueue`, for this thread. */
-  enqueue<Kind extends OperationKind>(
+  override enqueue<Kind extends OperationKind>(
     operation: Kind,
     data: OperationData<Kind>,
     { transaction, ...options }: JoinOptions & EnqueueOptions = {},
@@ -117,17 +111,6 @@ export class ThreadHandle {
   }
 
   /**
-   * Copies all that stands in the provider thread at its turn into an archive, which the result names
-   * (`archive_id`, `items`). Where there is no provider thread, there is no archive either.
-   */
-  archive({
-    reason,
-    ...options
-  }: ArchiveOptions & EnqueueOptions = {}): Promise<OperationHandle<'archive_thread'>> {
-    return this.enqueue('archive_thread', { reason }, options)
-  }
-
-  /**
    * Has the thread to itself while `work` runs: it stands in the line as everybody else, and at its turn
    * nothing of the line is served, and no run is on the provider thread, until `work` returns or throws.
    * Gives what `work` returns. The lease is renewed meanwhile; `held.signal` is aborted when the hold is
@@ -185,21 +168,6 @@ export class ThreadHandle {
    */
   resume(): Promise<Resumed> {
     return resumeThread(this.#database, this.id)
-  }
-
-  /**
-   * Deletes the conversation for good, before all who wait: what is active is cancelled, and what waits ends
-   * as cancelled (`thread_deleted`). The handle's `result` tells what was seen to be gone. Later operations
-   * are refused, unless `reopen` or the thread's policy says otherwise. Harmless to repeat.
-   *
-   * @example
-   * const { deleted } = await (await thread.delete({ archive: true })).result()
-   */
-  delete(
-    options: OperationData<'delete_thread'> & EnqueueOptions & DeleteOptions = {},
-  ): Promise<OperationHandle<'delete_thread'>> {
-    const { transaction, idempotencyKey, scheduledAt, ...data } = options
-    return this.enqueue('delete_thread', data, { transaction, idempotencyKey, scheduledAt })
   }
 
   /**

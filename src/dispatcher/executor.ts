@@ -17,6 +17,7 @@ import {
   underCancellation,
 } from '../operations/cancelling.ts'
 import type { OperationContext } from '../operations/context.ts'
+import { leaveNoCopy } from '../operations/discard-copy.ts'
 import { ClaimLost, Journal } from '../operations/journal.ts'
 import { noSink, OperationStream } from '../operations/operation-stream.ts'
 import { Refusal } from '../operations/refusal.ts'
@@ -142,7 +143,8 @@ async function perform(
     holdsUnknown: holdUnknown.includes(operation.operation),
     hasAttemptsLeft: operation.failures < resendAttempts(operation.retry, retry),
   }
-  return leaveNothingOpen(context, await handle(context).catch(judge))
+  const outcome = await leaveNoCopy(context, await handle(context).catch(judge))
+  return leaveNothingOpen(context, outcome)
 }
 
 function journalOf(claim: Claim, { pool, callTimeoutMs, onPoint }: ExecutorOptions): Journal {

@@ -50,6 +50,8 @@ export type OperationResult = {
   archive_id?: number
   /** How many items were archived or copied. */
   items?: number
+  /** How many of those to be copied were left out, or parts of them, because the copy's provider has no such thing. */
+  left_out?: number
   /** The generation that the thread has now. */
   generation?: number
   /** The thread that a fork has made. */

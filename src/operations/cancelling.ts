@@ -60,6 +60,9 @@ const doneBy: Partial<Record<OperationKind, keyof Progress>> = {
   archive_thread: 'archived',
   delete_thread: 'deleting',
   expire_thread: 'deleting',
+  rotate_thread: 'assigned',
+  fork_thread: 'assigned',
+  restore_thread: 'assigned',
 }
 
 /**
@@ -86,6 +89,7 @@ export function isBegun({ operation }: ClaimedOperation, journal: Journal): bool
     isUnderWay ||
     hasAsked ||
     (progress.answered ?? null) !== null ||
+    (progress.copying ?? null) !== null ||
     (done !== undefined && done in progress)
   )
 }

@@ -87,10 +87,9 @@ export class Journal {
 
   /** Something may be going on at the provider that the next operation of the thread would meet. */
   get isUnderWay(): boolean {
-    const { openRunId } = this
-    if (this.#progress.abandoned) return true
+    if (this.#progress.abandoned || this.openRunId !== null) return true
     // A provider thread that nobody knows of disturbs nobody.
-    return openRunId !== null || (this.#intent !== null && this.#intent.call !== 'create_thread')
+    return this.#intent !== null && !/^(create_thread|copy_items)$/.test(this.#intent.call)
   }
 
   /** The time by the database's clock, in milliseconds since 1970. */

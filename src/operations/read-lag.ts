@@ -48,6 +48,7 @@ function isKnownToExist({ operation, journal }: OperationContext, { code }: Prov
   const isNamedAfterIt = provider_thread_id === thread_id
   return (
     journal.progress.provider_thread_id !== undefined ||
+    (journal.progress.copying ?? null) !== null ||
     last_item_id !== null ||
     (provider_thread_id !== null && !isNamedAfterIt)
   )

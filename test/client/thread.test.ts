@@ -18,6 +18,9 @@ test('a thread writes the same rows in fewer words', async ({ inturn, pool }) =>
   await thread.run({ assistant_id: 'asst_1' })
   const sent = await thread.send('Hello', { model: 'm' }, { idempotencyKey: 'k' })
   expect((await thread.send('Hello', { model: 'm' }, { idempotencyKey: 'k' })).id).toBe(sent.id)
+  await thread.rotate({ carryOver: 3, idempotencyKey: 'r' })
+  await thread.fork('other', { last: 2 })
+  await thread.restore(7, { priority: 1 })
   const { rows } = await pool.query(
     `select operation, data, priority, idempotency_key from thread_operations order by id`,
   )
@@ -26,6 +29,9 @@ test('a thread writes the same rows in fewer words', async ({ inturn, pool }) =>
     ['add_message', { message: { role: 'user', content: 'Hi' } }, 2, null],
     ['create_run', { assistant_id: 'asst_1' }, 0, null],
     ['add_message_and_run', { message: 'Hello', model: 'm' }, 0, 'k'],
+    ['rotate_thread', { carry_over: 3 }, 0, 'r'],
+    ['fork_thread', { to: 'other', last: 2 }, 0, null],
+    ['restore_thread', { archive_id: 7 }, 1, null],
   ])
 })
 

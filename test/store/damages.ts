@@ -185,4 +185,8 @@ export const damages: Array<[invariant: string, ...statements: string[]]> = [
     'sweeps_wait_for_their_own_operation',
     `update threads set lifecycle_operation_id = (select id from thread_operations where ${nth('waiting', 1)}) where id = 'served'`,
   ],
+  [
+    'no_copy_is_left',
+    `update thread_operations set progress = '{"copying": {"provider_thread_id": "conv_1"}}' where ${turn(1)}`,
+  ],
 ]

@@ -75,7 +75,8 @@ $$;
 -- src/operations/cancelling.ts says the same.
 create function is_under_way(o thread_operations) returns boolean language sql immutable as $$
   select is_sent_along(o) or o.turn is not null and coalesce(
-              o.intent ->> 'call' <> 'create_thread'
+              o.intent ->> 'call' not in ('create_thread', 'copy_items')
+           or o.progress ->> 'copying' is not null
            or (o.progress ? 'run_id' and not coalesce(o.progress -> 'failed_run_ids', '[]') ? (o.progress ->> 'run_id'))
            or o.progress ->> 'answered' is not null
            or o.progress ? 'asked'
@@ -84,7 +85,10 @@ create function is_under_way(o thread_operations) returns boolean language sql i
                                             when 'update_thread' then 'overwritten'
                                             when 'archive_thread' then 'archived'
                                             when 'delete_thread' then 'deleting'
-                                            when 'expire_thread' then 'deleting' end,
+                                            when 'expire_thread' then 'deleting'
+                                            when 'rotate_thread' then 'assigned'
+                                            when 'fork_thread' then 'assigned'
+                                            when 'restore_thread' then 'assigned' end,
          false)
 $$;
 

@@ -84,4 +84,16 @@ select w.operation_id as id, o.thread_id as thread,
     advice: 'A client ended without removing its rows. They only cost a NOTIFY.',
     fix: removeWaiterRows,
   },
+  {
+    name: 'no_copy_is_left',
+    promise:
+      'A provider thread that was being filled is deleted again where its operation is given up.',
+    sql: `
+select o.id, o.thread_id as thread, format('%s, and its copy %s may still be at the provider', o.status,
+         o.progress #>> '{copying,provider_thread_id}') as detail
+  from thread_operations o
+ where o.finished_at is not null and o.progress ->> 'copying' is not null and ${ofThread('o')}`,
+    advice:
+      'It could not be deleted when the operation ended: delete it at the provider, with its items first.',
+  },
 ]

@@ -62,14 +62,15 @@ select m.id, m.thread_id as thread,
   {
     name: 'place_is_kept',
     promise:
-      'Who was started stands before all others, who was not stands where he joined or was sent back to, or right behind whoever sends his message along.',
+      'Who was started stands before all others, who was not stands where he joined or was sent back to, right behind whoever sends his message along, or, to rotate a thread that is full, before all who wait.',
     sql: `
 select o.id, o.thread_id as thread,
        format('%s, but its place is %s', case when o.turn is null then 'never started' else 'started' end, o.place) as detail
   from thread_operations o
  where o.place is not null and ${ofThread('o')}
    and case when o.turn is not null then o.place <> started_place()
-            else o.place <> o.id and o.place not between started_place() + 1 and started_place() + 19 and not ((o.place < 0 or o.place > o.id) and o.place > started_place() and ${wasSentBack('o')}) end`,
+            else o.place <> o.id and o.place not between started_place() + 1 and started_place() + 19 and not ((o.place < 0 or o.place > o.id) and o.place > started_place() and ${wasSentBack('o')})
+                 and not (o.operation = 'rotate_thread' and o.place = -o.id) end`,
     advice: 'Somebody wrote this column past the guard. Find out who before it is set right.',
   },
   {

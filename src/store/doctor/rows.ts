@@ -55,7 +55,7 @@ select o.id, o.thread_id as thread, format('%s is %s without %s', o.operation, o
               when o.status = 'completed' and o.operation = 'add_message' then 'result.message_id'
               when o.status = 'completed' and o.operation in ('cancel_run', 'expire_thread') then 'result.outcome'
               when o.status = 'completed' and o.operation = 'delete_thread' then 'result.deleted'
-              when o.status = 'completed' and o.operation = 'archive_thread' then 'result.items'
+              when o.status = 'completed' and o.operation in ('archive_thread', 'rotate_thread') then 'result.items'
               when o.status = 'completed' then 'result.provider_thread_id'
               else 'error.code' end) as detail
   from thread_operations o
@@ -69,6 +69,7 @@ select o.id, o.thread_id as thread, format('%s is %s without %s', o.operation, o
              when 'submit_tool_outputs' then false
              when 'hold' then false
              when 'archive_thread' then o.result ->> 'items' is null
+             when 'rotate_thread' then o.result ->> 'items' is null
              when 'add_message' then o.result ->> 'message_id' is null
              when 'create_run' then not coalesce(o.result -> 'run' ? 'id' and o.result #>> '{run,status}' in ('completed', 'incomplete'), false)
              when 'add_message_and_run' then not coalesce(o.result -> 'run' ? 'id' and o.result #>> '{run,status}' in ('completed', 'incomplete'), false)
