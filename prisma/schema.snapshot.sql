@@ -908,6 +908,7 @@ begin
   if not found then
     return;
   end if;
+  p_most := least(p_most, most_before_rotation(v_thread));
   v_behind := array(
     select o.id from thread_operations o
      where o.thread_id = v_thread and o.place > started_place() order by o.place limit p_most - 1);
@@ -2139,6 +2140,23 @@ AS $function$
    where l.provider = p_provider and l.key = p_key and l.model = served.model
 $function$;
 
+CREATE OR REPLACE FUNCTION public.fork_target_problem(p_to text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET enable_seqscan TO 'off'
+AS $function$
+  select case
+    when provider_of(p_to, '', '{}', null) <> '' then 'is the id of a provider thread'
+    when t.closed_at is not null then 'is closed'
+    when t.generation > 0 or t.provider_thread_id is not null then 'has a conversation of its own'
+    when t.last_turn > 0 or (select o.turn from thread_operations o
+                              where o.thread_id = p_to and o.turn is not null order by o.turn limit 1) is not null
+      then 'had operations served already'
+    end
+    from (values (p_to)) as target (id) left join threads t on t.id = target.id
+$function$;
+
 CREATE OR REPLACE FUNCTION public.fresh_items(p_archive_id bigint, p_position bigint, p_items jsonb)
  RETURNS TABLE(n bigint, item_id text, type text, role text, text text, content jsonb, attachments text[], run_id text, metadata jsonb, said_at timestamp with time zone, item jsonb)
  LANGUAGE sql
@@ -2241,6 +2259,49 @@ begin
   if found then
     perform pg_notify('inturn_beside', current_schema());
   end if;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.give_provider_thread(p_dispatcher text, p_id bigint, p_attempts integer, p_to text, p_copy jsonb, OUT noted jsonb, OUT refused text)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '1s'
+AS $function$
+declare
+  v_operation thread_operations;
+begin
+  select * into v_operation from thread_operations o
+   where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts for update;
+  if not found then
+    return;
+  end if;
+  noted := jsonb_build_object('copying', null);
+  if v_operation.progress ? 'assigned' then
+    noted := noted || jsonb_build_object('assigned', v_operation.progress -> 'assigned');
+    return;
+  end if;
+  -- Both rows that a claim of its first operation would lock: either it is started before the look, which
+  -- sees it then, or it finds the copy when it is started.
+  insert into threads (id, provider) values (p_to, v_operation.provider) on conflict (id) do nothing;
+  perform from threads t where t.id = p_to for update;
+  perform from thread_operations o
+    where o.thread_id = p_to and o.place is not null order by o.place limit 1 for update;
+  refused := fork_target_problem(p_to);
+  if refused is not null then
+    noted := '{}';
+    return;
+  end if;
+  update threads t
+     set provider = v_operation.provider, labels = source.labels || t.labels
+    from threads source where t.id = p_to and source.id = v_operation.thread_id;
+  noted := noted || jsonb_build_object('assigned',
+    p_copy - 'metadata' || jsonb_build_object('generation', take_copy(p_to, p_copy), 'ended', null));
+  update thread_operations o set intent = null, progress = coalesce(o.progress, '{}') || noted where o.id = p_id;
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.go_on_where_answered(p_ids bigint[])
@@ -2523,13 +2584,27 @@ AS $function$
       or o.operation = 'delete_thread' and exists (select from erasures e where e.finished_at is null)
 $function$;
 
+CREATE OR REPLACE FUNCTION public.is_to_rotate(t threads)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select t.provider_thread_id is not null and t.closed_at is null
+     and not exists (
+           select from thread_operations o
+            where o.id = t.lifecycle_operation_id
+              and (o.finished_at is null or (o.status = 'failed' and o.finished_at > clock_timestamp() - interval '1 hour')))
+     and coalesce(room_before_rotation(t) <= 0, false)
+$function$;
+
 CREATE OR REPLACE FUNCTION public.is_under_way(o thread_operations)
  RETURNS boolean
  LANGUAGE sql
  IMMUTABLE
 AS $function$
   select is_sent_along(o) or o.turn is not null and coalesce(
-              o.intent ->> 'call' <> 'create_thread'
+              o.intent ->> 'call' not in ('create_thread', 'copy_items')
+           or o.progress ->> 'copying' is not null
            or (o.progress ? 'run_id' and not coalesce(o.progress -> 'failed_run_ids', '[]') ? (o.progress ->> 'run_id'))
            or o.progress ->> 'answered' is not null
            or o.progress ? 'asked'
@@ -2538,7 +2613,10 @@ AS $function$
                                             when 'update_thread' then 'overwritten'
                                             when 'archive_thread' then 'archived'
                                             when 'delete_thread' then 'deleting'
-                                            when 'expire_thread' then 'deleting' end,
+                                            when 'expire_thread' then 'deleting'
+                                            when 'rotate_thread' then 'assigned'
+                                            when 'fork_thread' then 'assigned'
+                                            when 'restore_thread' then 'assigned' end,
          false)
 $function$;
 
@@ -2942,6 +3020,31 @@ AS $function$
   select o.id, o.data from unnest(p_batch) with ordinality as b (id, n)
     join thread_operations o on o.id = b.id order by b.n
 $function$;
+
+CREATE OR REPLACE FUNCTION public.messages_of_generation(t threads)
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select so_far.messages - g.messages_before + g.carried_over
+    from thread_generations g, thread_totals(t.id, 9223372036854775807) as so_far
+   where g.thread_id = t.id and g.generation = t.generation
+$function$;
+
+CREATE OR REPLACE FUNCTION public.most_before_rotation(p_thread_id text)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ STABLE
+AS $function$
+declare
+  v_room bigint;
+begin
+  if not some_policy_rotates() then
+    return null;
+  end if;
+  select room_before_rotation(t) into v_room from threads t where t.id = p_thread_id;
+  return case when v_room is not null then greatest(v_room, 1) end;
+end $function$;
 
 CREATE OR REPLACE FUNCTION public.move_on_after_cancel()
  RETURNS trigger
@@ -3823,6 +3926,96 @@ exception when lock_not_available or deadlock_detected then
   perform refuse_locked(format('thread %s', p_thread_id));
 end $function$;
 
+CREATE OR REPLACE FUNCTION public.replace_provider_thread(p_dispatcher text, p_id bigint, p_attempts integer, p_ended_by text, p_copy jsonb)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '1s'
+AS $function$
+declare
+  v_operation thread_operations;
+  v_thread threads;
+  v_noted jsonb;
+begin
+  select * into v_operation from thread_operations o
+   where o.id = p_id and o.claimed_by = p_dispatcher and o.attempts = p_attempts for update;
+  if not found then
+    return null;
+  end if;
+  v_noted := jsonb_build_object('copying', null);
+  if v_operation.progress ? 'assigned' then
+    return v_noted || jsonb_build_object('assigned', v_operation.progress -> 'assigned');
+  end if;
+  select * into v_thread from threads t where t.id = v_operation.thread_id for no key update;
+  if v_thread.provider_thread_id is not null then
+    update thread_generations g set ended_by = p_ended_by
+     where g.thread_id = v_thread.id and g.generation = v_thread.generation;
+  end if;
+  v_noted := v_noted || jsonb_build_object('assigned', p_copy - 'metadata' || jsonb_build_object(
+    'generation', take_copy(v_thread.id, p_copy),
+    'ended', case when v_thread.provider_thread_id is not null then jsonb_build_object(
+      'generation', v_thread.generation, 'provider_thread_id', v_thread.provider_thread_id) end));
+  update threads t set lifecycle_operation_id = null where t.id = v_thread.id and t.lifecycle_operation_id = p_id;
+  update thread_operations o set intent = null, progress = coalesce(o.progress, '{}') || v_noted where o.id = p_id;
+  return v_noted;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.request_rotations(p_dispatcher text, p_threads text[], OUT rotates boolean, OUT ready boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+ SET "inturn.line" TO 'on'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_sort TO 'off'
+ SET enable_incremental_sort TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_material TO 'off'
+ SET jit TO 'off'
+ SET lock_timeout TO '20ms'
+AS $function$
+declare
+  v_thread threads;
+  v_id bigint;
+  v_asked text[] := '{}';
+begin
+  ready := false;
+  rotates := some_policy_rotates();
+  if not rotates then
+    return;
+  end if;
+  perform set_config('inturn.actor', p_dispatcher, true);
+  for v_thread in
+    select t.* from threads t where t.id = any (p_threads) and is_to_rotate(t) for no key update skip locked
+  loop
+    continue when not is_to_rotate(v_thread); -- somebody else has just asked
+    insert into thread_operations (thread_id, operation) values (v_thread.id, 'rotate_thread') returning id into v_id;
+    -- Before all who wait; whoever is started, or is sent along with him, stands before that.
+    update thread_operations o set place = -o.id where o.id = v_id;
+    update threads t set lifecycle_operation_id = v_id where t.id = v_thread.id;
+    -- Who was the head until now loses his mark, unless somebody's transaction holds him: then a claim sees to it.
+    update thread_operations o set ready_at = null
+     where o.id = (select l.id from thread_operations l
+                    where l.id = (select s.id from thread_operations s
+                                   where s.thread_id = v_thread.id and s.place > -v_id order by s.place limit 1)
+                      and l.status = 'pending' and l.ready_at is not null and l.turn is null for update skip locked);
+    v_asked := v_asked || v_thread.id;
+  end loop;
+  if v_asked <> '{}' then
+    perform mark_heads((next_in_line(v_asked)).waiting);
+    perform wake_dispatchers();
+    ready := true;
+  end if;
+end $function$;
+
 CREATE OR REPLACE FUNCTION public.resume_lane(p_provider text, p_key text, p_model text DEFAULT ''::text)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -4000,6 +4193,19 @@ begin
 exception when lock_not_available or deadlock_detected then
   perform refuse_locked(format('operation %s or its thread', p_id));
 end $function$;
+
+CREATE OR REPLACE FUNCTION public.room_before_rotation(t threads)
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select least(p.max_messages - messages_of_generation(t),
+               case when so_far.input_tokens + so_far.output_tokens - g.tokens_before >= p.max_tokens
+                      or t.generation_since <= clock_timestamp() - p.max_age then 0 end)
+    from policy_of(t.policy, t.user_id, t.session_id, t.topic) as p, thread_generations g,
+         thread_totals(t.id, 9223372036854775807) as so_far
+   where g.thread_id = t.id and g.generation = t.generation
+$function$;
 
 CREATE OR REPLACE FUNCTION public.session_actor()
  RETURNS text
@@ -4242,6 +4448,14 @@ begin
     (select 'others wait' from thread_operations o
       where o.thread_id = p_thread_id and o.place > started_place() and o.place < p_place order by o.place limit 1)), ''), 'idle');
 end $function$;
+
+CREATE OR REPLACE FUNCTION public.some_policy_rotates()
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+AS $function$
+  select exists (select from thread_policies p where num_nonnulls(p.max_messages, p.max_tokens, p.max_age) > 0)
+$function$;
 
 CREATE OR REPLACE FUNCTION public.start_operations(p_dispatcher text, p_ids bigint[], p_default_provider text)
  RETURNS text[]
@@ -4492,6 +4706,27 @@ begin
   if ready then
     perform wake_dispatchers();
   end if;
+end $function$;
+
+CREATE OR REPLACE FUNCTION public.take_copy(p_thread_id text, p_copy jsonb)
+ RETURNS integer
+ LANGUAGE plpgsql
+AS $function$
+declare
+  v_generation integer;
+begin
+  update threads t
+     set provider_thread_id = p_copy ->> 'provider_thread_id',
+         last_item_id = p_copy ->> 'last_item_id',
+         last_message_at = (p_copy ->> 'last_message_at')::timestamptz,
+         metadata = p_copy -> 'metadata',
+         updated_at = clock_timestamp(), last_active_at = clock_timestamp()
+   where t.id = p_thread_id
+  returning t.generation into v_generation;
+  update thread_generations g
+     set carried_over = (p_copy ->> 'messages')::integer, copied_from = p_copy ->> 'copied_from'
+   where g.thread_id = p_thread_id and g.generation = v_generation;
+  return v_generation;
 end $function$;
 
 CREATE OR REPLACE FUNCTION public.take_walk(p_sweep text)

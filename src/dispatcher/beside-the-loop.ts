@@ -9,16 +9,18 @@ import { Failover } from './failover.ts'
 import type { HeldClaims } from './held-claims.ts'
 import type { DispatcherOptions } from './options.ts'
 import { Sweeper } from './recovery.ts'
+import { Rotations } from './rotations.ts'
 import { StreamCleaner } from './stream-cleaner.ts'
 import { ToolRunner } from './tool-runner.ts'
 
 /** The dispatcher that all this is done for: its id, what it holds, and what to do when there is something to claim. */
 type Host = { dispatcherId: () => string; claims: HeldClaims; onFound: () => void }
 
-/** What a dispatcher does beside serving heads: the sweep, the watch over the others, and its chores. */
+/** What a dispatcher does beside serving heads: the sweep, the watch over the others, rotations, and its chores. */
 export class BesideTheLoop {
   readonly #sweeper: Sweeper
   readonly #failover: Failover
+  readonly #rotations: Rotations
   readonly #tools: ToolRunner | undefined
   readonly #chores: Chores
 
@@ -27,6 +29,8 @@ export class BesideTheLoop {
     const { dispatcherId, claims, onFound } = host
     this.#sweeper = new Sweeper(options, host)
     this.#failover = new Failover(options, host)
+    this.#rotations = new Rotations(options, host)
+    claims.onSettled((threads) => this.#rotations.settled(threads))
     const takeCancellationsHere = async () => {
       const { wanted, ready } = await takeCancellations(pool, dispatcherId())
       claims.cancel(wanted)
@@ -50,6 +54,7 @@ export class BesideTheLoop {
 
   start(): void {
     this.#sweeper.start()
+    this.#rotations.start()
     this.#chores.start()
   }
 
@@ -64,6 +69,6 @@ export class BesideTheLoop {
 
   async stop(): Promise<void> {
     await Promise.all([this.#sweeper.stop(), this.#failover.stop(), this.#chores.stop()])
-    await this.#tools?.stop()
+    await Promise.all([this.#rotations.stop(), this.#tools?.stop()])
   }
 }

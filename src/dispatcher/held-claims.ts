@@ -31,6 +31,7 @@ export class HeldClaims {
   readonly #finished: Finished[] = []
   readonly #settling = new Set<Finished>()
   readonly #others: Array<() => void> = []
+  #onSettled: (threads: readonly string[]) => void = () => {}
 
   constructor(execute: Execute, onFinished: () => void) {
     this.#execute = execute
@@ -83,11 +84,17 @@ export class HeldClaims {
 
   settled(batch: readonly Finished[]): void {
     for (const finished of batch) this.#settling.delete(finished)
+    this.#onSettled(batch.map(({ operation }) => operation.thread_id))
   }
 
   notSettled(batch: readonly Finished[]): void {
-    this.settled(batch)
+    for (const finished of batch) this.#settling.delete(finished)
     this.#finished.unshift(...batch)
+  }
+
+  /** Who is told the threads whose operations were settled. */
+  onSettled(tell: (threads: readonly string[]) => void): void {
+    this.#onSettled = tell
   }
 
   /** Tells those that somebody wants cancelled; once is enough. */

@@ -4,6 +4,7 @@ import { beginBatch, noteBatch } from '../../src/store/batches.ts'
 import { takeCancellations } from '../../src/store/cancellations.ts'
 import type { ClaimedOperation } from '../../src/store/claim.ts'
 import { noteProgress } from '../../src/store/release.ts'
+import { requestRotations } from '../../src/store/rotation.ts'
 import { appendToStreams, deleteOldStreams } from '../../src/store/streams.ts'
 import { explain, type Work, workOf } from '../support/explained.ts'
 import { completed, HandDriven, retryIn } from '../support/hand-driven.ts'
@@ -27,6 +28,7 @@ const most = {
   'end a batch': 900,
   'expire holds': 400,
   'cancel holds': 20,
+  'request rotations': 600,
 }
 
 /** The statements of a dispatcher's life, five operations or a hundred threads at a time. */
@@ -71,6 +73,21 @@ async function expectFewPages(
   )
   const { wanted } = await measure('take cancellations', () => takeCancellations(onClient, d.id))
   expect(wanted.size).toBe(5)
+  await pool.query(
+    `insert into thread_policies (name, pattern, max_messages, max_age) values ('all', 'any', 1000000, '1 day')
+         on conflict do nothing`,
+  )
+  await pool.query(`update threads set provider_thread_id = 'conv_' || id where id = any ($1)`, [
+    claimed.map(({ thread_id }) => thread_id),
+  ])
+  const rotations = await measure('request rotations', () =>
+    requestRotations(
+      onClient,
+      d.id,
+      claimed.map(({ thread_id }) => thread_id),
+    ),
+  )
+  expect(rotations).toEqual({ rotates: true, ready: false })
   const intent = { call: 'add_message', after: null, timeout_ms: 1_000 }
   const members = await measure('begin a batch', () =>
     beginBatch(onClient, d.id, first, intent, 20),

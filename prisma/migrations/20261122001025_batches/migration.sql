@@ -5,8 +5,9 @@
 
 -- Writes down that the message of a claimed add_message is about to be sent, together with those of up to
 -- p_most - 1 add_messages that wait right behind it. The first that is another kind, was begun before or
--- is held by somebody's transaction ends the batch. Returns the batch in its order with the data of each,
--- which cannot change from now on; no row: the claim is lost.
+-- is held by somebody's transaction ends the batch, and so does the room that the thread's policy leaves.
+-- Returns the batch in its order with the data of each, which cannot change from now on; no row: the claim
+-- is lost.
 create function begin_batch(p_dispatcher text, p_id bigint, p_attempts integer, p_intent jsonb, p_most integer)
 returns table (id bigint, data jsonb)
 language plpgsql security definer
@@ -25,6 +26,7 @@ begin
   if not found then
     return;
   end if;
+  p_most := least(p_most, most_before_rotation(v_thread));
   v_behind := array(
     select o.id from thread_operations o
      where o.thread_id = v_thread and o.place > started_place() order by o.place limit p_most - 1);
