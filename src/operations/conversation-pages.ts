@@ -2,6 +2,7 @@ import { InturnError } from '../errors.ts'
 import type { ItemPage, StoredItem } from '../model/stored-item.ts'
 import { CancelWanted } from './cancelling.ts'
 import type { OperationContext } from './context.ts'
+import { orderedWithinSeconds } from './order-within-second.ts'
 import { despiteReadLag, isNotFound } from './read-lag.ts'
 
 /** The item is gone behind which a page was to begin. */
@@ -15,7 +16,8 @@ export class PageLost extends InturnError {
 export type ConversationPage = { items: StoredItem[]; after: string }
 
 /**
- * All that stands in a provider thread behind `after` (null: from the start), oldest first, page by page.
+ * All that stands in a provider thread behind `after` (null: from the start), oldest first, page by page,
+ * messages of one second in the order of their turns.
  * Throws CancelWanted between two pages, and PageLost.
  */
 export async function* conversationPages(
@@ -34,7 +36,10 @@ export async function* conversationPages(
     if (last === undefined) return
     after = last.id
     isMore = page.isMore
-    yield { items, after }
+    yield {
+      items: provider.profile.tiesBySecond ? await orderedWithinSeconds(context, items) : items,
+      after,
+    }
   }
 }
 

@@ -216,6 +216,27 @@ test('messages of one second may come in another order on every page: all are th
   )
 })
 
+test('a message stands before its answer, though both were said in one second', async ({
+  pool,
+}) => {
+  const line = await startLine(pool, 'assistants')
+  line.emulator.setFaults([{ name: 'tied_order' }])
+  const turns = [1, 2, 3, 4, 5, 6]
+  const run = (n: number) => ({
+    message: `message ${n}`,
+    assistant_id: 'asst_abcdefghijklmnopqrstuvwx',
+    instructions: `Reply with exactly: answer ${n}`,
+  })
+  await line.do('a', 'add_message', { message: 'message 0' })
+  for (const n of turns) await line.do('a', 'add_message_and_run', run(n))
+  const { result } = await line.do('a', 'archive_thread', {})
+  const rows = await archived(pool, result.archive_id)
+  expect(rows.map(({ text }) => text)).toEqual([
+    'message 0',
+    ...turns.flatMap((n) => [`message ${n}`, `answer ${n}`]),
+  ])
+})
+
 test('what was changed between the two looks is copied anew', async ({ pool }) => {
   const lists = listsTold()
   const line = await startLine(pool, 'assistants', { emulator: { onRequest: lists.onRequest } })
