@@ -21,6 +21,11 @@ export function brokenHolds(
 /** Who was cancelled must have been by somebody, and every cancel_run that nobody withdrew tells what came of it. */
 export function unexplainedEnds(operations: readonly Judged[]): Offender[] {
   const byId = new Map(operations.map((operation) => [operation.id, operation]))
+  const deleted = new Set(
+    operations.flatMap(({ operation, turn, thread_id }) =>
+      operation === 'delete_thread' && turn !== null ? [thread_id] : [],
+    ),
+  )
   return operations.flatMap((operation) => {
     const { id, thread_id, status, error, result, target_id } = operation
     const blamed = byId.get(error?.operation_id ?? 0)
@@ -31,6 +36,7 @@ export function unexplainedEnds(operations: readonly Judged[]): Offender[] {
         ? status !== 'cancelled' && outcome !== 'nothing_to_do' && outcome !== target?.status
         : status === 'cancelled' &&
           error !== null &&
+          !(error.code === 'thread_deleted' && deleted.has(thread_id)) &&
           (blamed?.thread_id !== thread_id || blamed.id === id)
     if (!isWrong) return []
     const text = `${status}, ${JSON.stringify(error ?? result)}, target ${target?.status ?? 'none'}`

@@ -2,6 +2,8 @@ import type { HistoryEntry, RunEntry } from '../src/emulator/index.ts'
 
 /** What an outsider says in a thread, that the judge can tell it apart. */
 export const foreignText = 'An outsider speaks.'
+/** What it is answered; it counts where an archive no longer tells whose run it was. */
+const foreignAnswer = 'A foreign run was here.'
 
 /** An operation as the judge reads it. */
 export type Judged = {
@@ -53,7 +55,7 @@ export function saidBy(history: readonly HistoryEntry[], runs: readonly RunEntry
   return history
     .filter(({ runId, role, text }) => {
       const run = runId === null ? undefined : runOf.get(runId)
-      if (run === undefined) return text !== foreignText
+      if (run === undefined) return text !== foreignText && text !== foreignAnswer
       const wentWrong = /^(failed|expired|cancelled)$/.test(run.status)
       return !run.foreign && !(wentWrong && role === 'assistant')
     })

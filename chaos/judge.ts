@@ -5,7 +5,9 @@ import { brokenPromises, type Sent } from '../test/support/promised-order.ts'
 import { brokenHolds, unexplainedEnds } from './ends-judge.ts'
 import type { Judged } from './history.ts'
 import type { Held } from './holders.ts'
+import { brokenLives } from './lives-judge.ts'
 import { type Offender, offender } from './offender.ts'
+import { type Generation, generationsOf } from './story.ts'
 import { brokenStreams } from './streams-judge.ts'
 import { judgeThread, type Thread } from './thread-judge.ts'
 
@@ -23,6 +25,7 @@ const exhausted =
 /** Compares what the provider holds, by its own account, with what was promised. */
 export async function judge({ pool, emulator, sent, held }: Evidence): Promise<{
   operations: Judged[]
+  generations: Generation[]
   offenders: Offender[]
 }> {
   const { rows: operations } = await pool.query<Judged>(
@@ -32,18 +35,21 @@ export async function judge({ pool, emulator, sent, held }: Evidence): Promise<{
   const { rows: threads } = await pool.query<Thread>(
     'select id, provider, provider_thread_id from threads order by id',
   )
+  const generations = await generationsOf(pool)
   const offenders = [
     ...unfinished(operations, sent),
     ...outOfOrder(operations, sent),
-    ...(await conflicts(pool, emulator, { operations, threads })),
+    ...(await conflicts(pool, emulator, { operations, generations })),
     ...(await doubleRuns(pool, operations, emulator)),
     ...unexplainedEnds(operations),
     ...brokenHolds(held, operations, emulator),
     ...(await brokenStreams(pool, operations)),
+    ...(await brokenLives(pool, emulator, generations)),
   ]
   for (const thread of threads) {
     const own = operations.filter(({ thread_id }) => thread_id === thread.id)
-    offenders.push(...(await judgeThread(thread, own, emulator)))
+    const lives = generations.filter(({ thread_id }) => thread_id === thread.id)
+    offenders.push(...(await judgeThread(thread, own, { pool, emulator, generations: lives })))
   }
   for (const { invariant, offenders: found } of await examine(pool, defaultLimits)) {
     for (const { id, thread, detail } of found)
@@ -54,7 +60,7 @@ export async function judge({ pool, emulator, sent, held }: Evidence): Promise<{
         text: `${invariant.name}: ${detail}`,
       })
   }
-  return { operations, offenders }
+  return { operations, generations, offenders }
 }
 
 function unfinished(operations: readonly Judged[], sent: readonly Sent[]): Offender[] {
@@ -75,10 +81,13 @@ function unfinished(operations: readonly Judged[], sent: readonly Sent[]): Offen
 }
 
 function outOfOrder(operations: readonly Judged[], sent: readonly Sent[]): Offender[] {
-  // Who joins later, or is superseded or taken along, is promised no turn among the others.
+  // Who joins later, or is superseded or taken along, is promised no turn among the others; a deletion
+  // goes before all who wait.
   const turns = new Map(
-    operations.flatMap(({ id, turn, scheduled_at }) =>
-      turn === null || scheduled_at !== null ? [] : [[id, turn] as const],
+    operations.flatMap(({ id, turn, scheduled_at, operation }) =>
+      turn === null || scheduled_at !== null || operation === 'delete_thread'
+        ? []
+        : [[id, turn] as const],
     ),
   )
   const served = sent.filter(({ id }) => turns.has(id))
@@ -122,7 +131,10 @@ async function doubleRuns(
 async function conflicts(
   pool: pg.Pool,
   emulator: Emulator,
-  { operations, threads }: { operations: readonly Judged[]; threads: readonly Thread[] },
+  {
+    operations,
+    generations,
+  }: { operations: readonly Judged[]; generations: readonly Generation[] },
 ): Promise<Offender[]> {
   const found: Offender[] = []
   const tagOf = new Map(emulator.runs().map((run) => [run.id, run.metadata.inturn_operation]))
@@ -133,7 +145,8 @@ async function conflicts(
     cause !== 'own_run' || resent || probe || cancelled.has(tagOf.get(runId ?? '') ?? '')
   const served = Map.groupBy(emulator.conflicts(), ({ threadId }) => threadId)
   for (const [providerThread, entries] of served) {
-    const id = threads.find((one) => one.provider_thread_id === providerThread)?.id ?? null
+    const id =
+      generations.find((one) => one.provider_thread_id === providerThread)?.thread_id ?? null
     const own = entries.filter((entry) => !isAllowed(entry))
     if (own.length > 0) {
       const holders = own.map(({ runId }) => Number(tagOf.get(runId ?? '')))

@@ -7,6 +7,7 @@ export const offences = [
   'end',
   'hold',
   'stream',
+  'life',
   'doctor',
 ] as const
 export type Offence = (typeof offences)[number]

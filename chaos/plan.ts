@@ -21,7 +21,11 @@ export type PlannedThread = {
    * two have come without a message: there outsiders always bring one, and operations do as well.
    */
   visited: boolean
+  /** Null: its provider thread lives until somebody asks otherwise. */
+  policy: (typeof policies)[number]
 }
+
+const policies = ['rotates', 'leaves nothing', 'expires', null, null] as const
 
 export type PlannedOperation = {
   thread: string
@@ -59,6 +63,7 @@ export function planOf(seed: number, seconds: number, scale: Scale): Plan {
     id: `chaos:${i}`,
     provider: random.of(providerNames),
     visited: random.chance(0.6),
+    policy: random.of(policies),
   }))
   return {
     threads,
@@ -143,6 +148,8 @@ function operation(
       }
     case 'cancel_run':
       return { thread, operation: drawn, data: {} }
+    case 'life':
+      return { thread, ...lifeOf(random, thread, number) }
     case 'add_message_and_run':
       return { thread, operation: drawn, data: { message, ...run } }
     case 'add_message':
@@ -152,7 +159,7 @@ function operation(
   }
 }
 
-const frequencies: ReadonlyArray<OperationKind | 'call of a function'> = [
+const frequencies: ReadonlyArray<OperationKind | 'call of a function' | 'life'> = [
   'add_message_and_run',
   'add_message_and_run',
   'add_message_and_run',
@@ -166,7 +173,34 @@ const frequencies: ReadonlyArray<OperationKind | 'call of a function'> = [
   'cancel_run',
   'update_thread',
   'create_thread',
+  'life',
 ]
+
+/** Deletions archive before, so that the judge can read what was said, and leave the thread open. */
+function lifeOf(
+  random: Random,
+  thread: string,
+  number: number,
+): Pick<PlannedOperation, 'operation' | 'data'> {
+  const operation = random.of(lives)
+  const data = {
+    archive_thread: {},
+    rotate_thread: { carry_over: random.below(4) },
+    fork_thread: { to: `${thread}:fork:${number}` },
+    expire_thread: {},
+    delete_thread: { archive: true, reopen: true },
+  }[operation]
+  return { operation, data }
+}
+
+const lives = [
+  'archive_thread',
+  'rotate_thread',
+  'rotate_thread',
+  'fork_thread',
+  'expire_thread',
+  'delete_thread',
+] as const
 
 /** Answered by the dispatchers' own handlers, by a service that submits outputs, and by nobody. */
 const tools = ['look_up', 'look_up', 'approve', 'forgotten']

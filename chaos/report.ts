@@ -4,6 +4,7 @@ import type { Recovery } from './deaths.ts'
 import type { FleetCounts } from './fleet.ts'
 import type { Judged } from './history.ts'
 import { type Offender, offences } from './offender.ts'
+import type { Generation } from './story.ts'
 
 /** What came of a run. */
 export type Result = {
@@ -24,6 +25,7 @@ export type Result = {
     /** Those that kept their thread from the turn to the release. */
     holds: number
   }
+  generations: Generation[]
   conflicts: ConflictEntry[]
   faults: EmulatorStats['faults']
   /** What it has left behind, where something is wrong. */
@@ -37,6 +39,7 @@ export function reportText({
   recoveries,
   drainedMs,
   counts,
+  generations,
   conflicts,
   faults,
   folder,
@@ -58,6 +61,7 @@ export function reportText({
       `${counts.restarts} restarts, ${counts.sessionsCut} sessions terminated, ${counts.connectionsTaken} connections taken away, ${counts.heldRows} idle transactions`,
     ],
     ['foreign runs', `${counts.foreignRuns}, and ${counts.holds} under a hold`],
+    ['provider threads', livesText(generations)],
     ['faults', counted(faults)],
     ['conflicts served', counted(countBy(conflicts.map(causeOf)))],
     ...(['kill', 'stop'] as const).flatMap((how): Array<[string, string]> => {
@@ -81,6 +85,13 @@ export function reportText({
 const causeOf = ({ cause, probe, resent }: ConflictEntry): string =>
   cause !== 'own_run' ? cause : probe ? 'look for a lost run' : resent ? 'resent' : cause
 
+function livesText(generations: readonly Generation[]): string {
+  const ends = countBy(generations.flatMap(({ ended_by }) => ended_by ?? []))
+  const copies = generations.filter(({ copied_from }) => copied_from !== null).length
+  const deleted = generations.filter(({ deleted_at }) => deleted_at !== null).length
+  return `${generations.length}: ${counted(ends)}; ${copies} began as copies, ${deleted} deleted`
+}
+
 const counted = (counts: Record<string, number>): string =>
   Object.entries(counts)
     .map(([name, n]) => `${n} ${name}`)
@@ -95,6 +106,7 @@ const named = {
   end: 'unexplained ends',
   hold: 'holds not kept',
   stream: 'streams that differ',
+  life: 'archives, copies, deletions wrong',
   doctor: 'doctor',
 }
 

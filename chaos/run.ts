@@ -60,7 +60,7 @@ export async function runChaos(options: ChaosOptions): Promise<Result> {
     await submitted
     await allAnswered(emulator, scale, signal)
     const { sent, held } = stage
-    const { operations, offenders } = await judge({ pool, emulator, sent, held })
+    const { operations, generations, offenders } = await judge({ pool, emulator, sent, held })
     const recoveries = await deaths.recoveries()
     keep = options.keep === true || offenders.length > 0
     if (keep) await keepEvidence(database.folder, pool, emulator, offenders)
@@ -69,6 +69,7 @@ export async function runChaos(options: ChaosOptions): Promise<Result> {
     return {
       seed,
       operations,
+      generations,
       offenders,
       recoveries,
       drainedMs,
@@ -99,9 +100,16 @@ async function prepare(databaseUrl: string, { threads }: Plan): Promise<void> {
   const pool = createPool(databaseUrl, { max: 1 })
   try {
     await pool.query("insert into assistants (id, model) values ('asst_chaos', 'gpt-4o')")
+    await pool.query(`
+      insert into thread_policies (name, max_messages, carry_over, delete_rotated, idle_ttl)
+      values ('rotates', 8, 2, false, null), ('leaves nothing', 12, 1, true, null), ('expires', null, 0, false, '1 second')`)
     await pool.query(
-      'insert into threads (id, provider) select * from unnest($1::text[], $2::text[])',
-      [threads.map(({ id }) => id), threads.map(({ provider }) => provider)],
+      'insert into threads (id, provider, policy) select * from unnest($1::text[], $2::text[], $3::text[])',
+      [
+        threads.map(({ id }) => id),
+        threads.map(({ provider }) => provider),
+        threads.map(({ policy }) => policy),
+      ],
     )
   } finally {
     await pool.end()

@@ -1,3 +1,4 @@
+import type pg from 'pg'
 import type { Emulator } from '../src/emulator/index.ts'
 import {
   answerOf,
@@ -9,21 +10,32 @@ import {
   tracesOf,
 } from './history.ts'
 import { type Offender, offender } from './offender.ts'
+import { type Generation, storyOf } from './story.ts'
 
 export type Thread = { id: string; provider: string; provider_thread_id: string | null }
 
-/** Compares the operations of one thread with what its provider thread holds. */
+type Lives = { pool: pg.Pool; emulator: Emulator; generations: readonly Generation[] }
+
+const adding = [
+  'create_thread',
+  'add_message',
+  'create_run',
+  'add_message_and_run',
+  'update_thread',
+]
+
+/** Compares the operations of one thread with what its provider threads hold. */
 export async function judgeThread(
   { id, provider, provider_thread_id }: Thread,
   operations: readonly Judged[],
-  emulator: Emulator,
+  { pool, emulator, generations }: Lives,
 ): Promise<Offender[]> {
   const started = operations.filter(({ turn }) => turn !== null)
   if (started.length === 0) return []
-  if (provider_thread_id === null) {
-    // A hold needs none.
+  if (generations.length === 0) {
+    // What adds nothing needs none.
     const done = started
-      .filter(({ status, operation }) => status === 'completed' && operation !== 'hold')
+      .filter(({ status, operation }) => status === 'completed' && adding.includes(operation))
       .map((done) => done.id)
     return done.length > 0
       ? [offender('loss', id, done, 'completed without a provider thread')]
@@ -35,7 +47,8 @@ export async function judgeThread(
     return tracesOf(operation, merged)
   }
   const traces = started.flatMap(traced)
-  const said = saidBy(emulator.history(provider_thread_id), emulator.runs(provider_thread_id))
+  const runs = generations.flatMap((one) => emulator.runs(one.provider_thread_id))
+  const said = saidBy(await storyOf(pool, emulator, generations), runs)
   const about = (texts: readonly string[]) =>
     started
       .filter((one) => traced(one).some(({ text }) => texts.includes(text)))
@@ -53,6 +66,9 @@ export async function judgeThread(
     if (status === 'completed' && answer !== undefined && !tells(result, answer))
       found.push(offender('loss', id, [operation], `its result is ${JSON.stringify(result?.text)}`))
   }
+  // A conversation that begins anew knows nothing of the one before.
+  const isNew = generations.some(({ ended_by }) => ended_by === 'expired' || ended_by === 'deleted')
+  if (provider_thread_id === null || isNew) return found
   const metadata = await metadataOf(emulator, provider, provider_thread_id)
   const written = started.filter(({ data }) => data.metadata !== undefined)
   const lastDone = written.findLastIndex(({ status }) => status === 'completed')

@@ -48,7 +48,7 @@ describe('within ten minutes', () => {
   test('operations of every kind come to threads of both providers, one after the other', () => {
     const operations = plan.transactions.flatMap((transaction) => transaction.operations)
     expect(operations).toHaveLength(standard(seconds).operations)
-    expect(new Set(operations.map(({ operation }) => operation)).size).toBe(6)
+    expect(new Set(operations.map(({ operation }) => operation)).size).toBe(11)
     const joins = new Set(
       operations.flatMap(({ joins }) => (joins === null ? [] : Object.values(joins).slice(0, 1))),
     )
