@@ -1,4 +1,5 @@
 import { describe, expect } from 'vitest'
+import type { Outcome } from '../../src/model/outcome.ts'
 import { defaultLimits, examine, invariants } from '../../src/store/doctor/examine.ts'
 import { sweepLines } from '../../src/store/release.ts'
 import { startLine, who } from '../operations/line.ts'
@@ -38,6 +39,30 @@ describe('every invariant', () => {
 })
 
 describe('what is right', () => {
+  test('is a deletion that goes before all who wait, while it waits and when it has passed the head', async ({
+    pool,
+    connected,
+  }) => {
+    const done: Outcome = { status: 'completed', result: { message_id: 'msg_1', deleted: [] } }
+    const d = await HandDriven.signOn(await connected())
+    await insertRow(pool, { thread_id: 't' })
+    const served = await d.claimOnly()
+    const { id } = await insertRow(pool, { thread_id: 't' })
+    await d.settle(served, done)
+    await waitFor(async () => {
+      const { rows } = await pool.query(
+        `select clock_timestamp() > head_since + interval '0.3 s' as was from thread_operations where id = $1`,
+        [id],
+      )
+      return rows[0].was
+    })
+    await insertRow(pool, { thread_id: 't', operation: 'delete_thread', data: {} })
+    // The mark of the head that was is taken off by the next claim.
+    expect(namesOf(await findBroken(pool, atOnce))).toEqual(['only_the_first_is_marked'])
+    await d.settle(await d.claimOnly(), done)
+    expect(await findBroken(pool, atOnce)).toEqual([])
+  })
+
   test('is found healthy after and while dispatchers serve both providers', async ({ pool }) => {
     const line = await startLine(pool, 'responses')
     const threads = Array.from({ length: 8 }, (_, i) => `healthy:${i}`)

@@ -45,4 +45,7 @@ export const wasSentBack = (table: string) => `exists (
       where back.thread_id = ${table}.thread_id and back.operation_id = ${table}.id
         and back.to_status = 'pending' and back.from_status in ('failed', 'cancelled', 'scheduled'))`
 
+/** Kinds that may join at the head: every delete_thread, and the rotate_thread of a policy. */
+export const headward = `('delete_thread', 'rotate_thread')`
+
 export const final = `('completed', 'failed', 'cancelled')`

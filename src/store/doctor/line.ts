@@ -1,4 +1,4 @@
-import { active, type Invariant, ofThread, wasSentBack } from './invariant.ts'
+import { active, headward, type Invariant, ofThread, wasSentBack } from './invariant.ts'
 import { markHeads, takeMarksOff } from './repairs.ts'
 
 /** Who is the first of a line, and nobody else is served. */
@@ -62,7 +62,7 @@ select m.id, m.thread_id as thread,
   {
     name: 'place_is_kept',
     promise:
-      'Who was started stands before all others, who was not stands where he joined or was sent back to, right behind whoever sends his message along, or, to rotate a thread that is full, before all who wait.',
+      'Who was started stands before all others, who was not stands where he joined or was sent back to, right behind whoever sends his message along, or, to rotate or delete the thread, before all who wait.',
     sql: `
 select o.id, o.thread_id as thread,
        format('%s, but its place is %s', case when o.turn is null then 'never started' else 'started' end, o.place) as detail
@@ -70,7 +70,7 @@ select o.id, o.thread_id as thread,
  where o.place is not null and ${ofThread('o')}
    and case when o.turn is not null then o.place <> started_place()
             else o.place <> o.id and o.place not between started_place() + 1 and started_place() + 19 and not ((o.place < 0 or o.place > o.id) and o.place > started_place() and ${wasSentBack('o')})
-                 and not (o.operation = 'rotate_thread' and o.place = -o.id) end`,
+                 and not (o.operation in ${headward} and o.place between started_place() + 20 and -1) end`,
     advice: 'Somebody wrote this column past the guard. Find out who before it is set right.',
   },
   {

@@ -1,4 +1,4 @@
-import { type Invariant, ofThread, wasSentBack } from './invariant.ts'
+import { headward, type Invariant, ofThread, wasSentBack } from './invariant.ts'
 
 /** Turns, and that they are the order in which things happened. */
 export const turnInvariants: Invariant[] = [
@@ -58,8 +58,9 @@ select o.id, o.thread_id as thread,
     name: 'who_was_the_head_was_not_passed',
     promise: 'Nobody who came later is started before an operation that others knew as the head.',
     // head_since = created_at: it marked itself, which says nothing about when others could see it. What
-    // an operator sent back into the line stands where he put it. A start has looked at the line a
-    // moment before started_at: who became the head in between was not there to be seen.
+    // an operator sent back into the line stands where he put it, and who deletes or rotates the thread
+    // goes before all who wait. A start has looked at the line a moment before started_at: who became the
+    // head in between was not there to be seen.
     sql: `
 with passed as (
   select o.* from (
@@ -79,7 +80,7 @@ select distinct on (p.id) p.id, p.thread_id as thread,
     on later.thread_id = p.thread_id and later.id > p.id and later.started_at > p.head_since + interval '250 milliseconds'
    and (p.turn is null or later.turn < p.turn)
    and (p.finished_at is null or p.finished_at > later.started_at)
-   and not ${wasSentBack('later')}
+   and later.operation not in ${headward} and not ${wasSentBack('later')}
  order by p.id, later.started_at`,
     advice: 'The promise of the order is broken: this is a defect of inturn, please report it.',
   },
