@@ -2881,7 +2881,7 @@ begin
                select from (select l.operation, l.finished_at from thread_operations l
                              where l.thread_id = t.id and l.turn is not null order by l.turn desc limit 20) as latest
                 where latest.finished_at >= $3
-                  and latest.operation not in ('archive_thread', 'rotate_thread', 'fork_thread', 'restore_thread', 'expire_thread', 'delete_thread')))
+                  and not keeps_thread(latest.operation)))
        order by t.policy, pattern_of(t.user_id, t.session_id, t.topic), t.%2$I limit $4 for no key update skip locked)
     $walk$, case when p_named is null then 't.policy is null' else 't.policy = $1' end, p_clock, p_clock)
     into v_due using p_named, p_pattern, p_before, p_limit;

@@ -55,3 +55,8 @@ create trigger keep_first_generation after insert on threads
   for each row when (new.provider_thread_id is not null) execute function keep_generations();
 create trigger keep_generations after update on threads
   for each row when (new.provider_thread_id is distinct from old.provider_thread_id) execute function keep_generations();
+
+-- Whether an operation of this kind is about the thread's life, and no sign of it.
+create function keeps_thread(p_operation text) returns boolean language sql immutable parallel safe as $$
+  select p_operation in ('archive_thread', 'rotate_thread', 'fork_thread', 'restore_thread', 'expire_thread', 'delete_thread')
+$$;

@@ -1,10 +1,5 @@
 -- Expiry: whether the times to live of a thread's policy are over, asked at the turn of its expire_thread.
 
--- Whether an operation of this kind is about the thread's life, and no sign of it.
-create function keeps_thread(p_operation text) returns boolean language sql immutable parallel safe as $$
-  select p_operation in ('archive_thread', 'rotate_thread', 'fork_thread', 'restore_thread', 'expire_thread', 'delete_thread')
-$$;
-
 -- Which time is over, `absolute_ttl` or `idle_ttl`, and what the policy wants done then. No row where none
 -- is over, nothing is to expire, or no policy says so. A thread is idle while nothing of it was served but
 -- what its own life needs, and nobody waits. The policy is looked up here and now, and the times are exact.
