@@ -141,7 +141,6 @@ test('a provider thread that is too old is rotated after the next operation', as
   await pool.query(
     `update threads set generation_since = clock_timestamp() - interval '2 hours' where id = 'old'`,
   )
-  expect(await rotationsOf(pool, 'old')).toEqual([])
   await line.do('old', 'add_message', { message: 'b' })
   await waitFor(async () => (await line.thread('old')).generation === 2)
 })

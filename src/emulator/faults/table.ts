@@ -51,6 +51,7 @@ and what a run refuses that a request has started in \`own_run\`.
 | --- | --- | --- |
 | \`emulator.history(threadId)\` | \`GET /emulator/threads/:id\` | the messages in their true order, each with the run that wrote it |
 | \`emulator.runs(threadId)\` | \`GET /emulator/runs?thread=\` | every run or response: status, metadata, start and end |
+| \`emulator.keptItems()\` | \`GET /emulator/kept-items\` | items that stood in conversations when these were deleted: a provider keeps them |
 | \`emulator.conflicts()\` | \`GET /emulator/conflicts\` | every lock error served: cause, the run that held the lock, whether its own request was sent again (\`resent\`), and whether the refused one could not have taken effect anyway (\`probe\`) |
 | \`emulator.requests({ key, since, kind, thread })\` | \`GET /emulator/requests?key=&since=&kind=&thread=\` | the API requests and how each was answered; keys show as fingerprints |
 | \`emulator.stats\` | \`GET /emulator/stats\` | the totals |
