@@ -180,9 +180,11 @@ describe('a dispatcher that is dead', () => {
     pooler.die()
     const heldByNear = near.claims.map(({ operation }) => operation.id)
     const heldByFar = far.claims.map(({ operation }) => operation.id)
-    await waitFor(() => witness.started.length === heldByNear.length + heldByFar.length)
-    expect(witness.started.slice(0, heldByNear.length).sort()).toEqual(heldByNear.sort())
-    expect(witness.started.slice(heldByNear.length).sort()).toEqual(heldByFar.sort())
+    // A witness that is held up itself for a moment starts them once more.
+    const taken = () => [...new Set(witness.started)]
+    await waitFor(() => taken().length === heldByNear.length + heldByFar.length)
+    expect(taken().slice(0, heldByNear.length).sort()).toEqual(heldByNear.sort())
+    expect(taken().slice(heldByNear.length).sort()).toEqual(heldByFar.sort())
   })
 
   test('to the network but not to the server keeps its session lock, and so its whole lease', async ({

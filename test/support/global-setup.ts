@@ -1,6 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { resolve } from 'node:path'
 import type { TestProject } from 'vitest/node'
 import { createTemporaryDatabase } from '../../src/db/database.ts'
 import { startEmbedded } from '../../src/db/embedded.ts'
@@ -28,10 +26,8 @@ export default async function setup({ provide }: TestProject): Promise<() => Pro
   const serverUrl = given ?? embedded?.url ?? ''
   const template = await createTemporaryDatabase(serverUrl)
   // Tests start many processes of ours; compiled once, each takes a third of the time.
-  const compiled = await mkdtemp(join(tmpdir(), 'inturn-compiled-'))
-  process.env.NODE_COMPILE_CACHE ??= compiled
+  process.env.NODE_COMPILE_CACHE ??= resolve('node_modules/.cache/compiled')
   const teardown = async () => {
-    await rm(compiled, { recursive: true, force: true })
     await template.drop()
     await embedded?.stop()
   }
