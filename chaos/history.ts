@@ -5,6 +5,9 @@ export const foreignText = 'An outsider speaks.'
 /** What it is answered; it counts where an archive no longer tells whose run it was. */
 const foreignAnswer = 'A foreign run was here.'
 
+/** Said by an outsider, or to him. */
+export const isForeign = (text: string): boolean => text === foreignText || text === foreignAnswer
+
 /** An operation as the judge reads it. */
 export type Judged = {
   id: number
@@ -55,7 +58,7 @@ export function saidBy(history: readonly HistoryEntry[], runs: readonly RunEntry
   return history
     .filter(({ runId, role, text }) => {
       const run = runId === null ? undefined : runOf.get(runId)
-      if (run === undefined) return text !== foreignText && text !== foreignAnswer
+      if (run === undefined) return !isForeign(text)
       const wentWrong = /^(failed|expired|cancelled)$/.test(run.status)
       return !run.foreign && !(wentWrong && role === 'assistant')
     })

@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import type { Emulator, HistoryEntry } from '../src/emulator/index.ts'
+import { isForeign } from './history.ts'
 import { type Offender, offender } from './offender.ts'
 import { archived, type Generation, messagesOf } from './story.ts'
 
@@ -18,7 +19,8 @@ export async function brokenLives(
     const { thread_id, provider_thread_id, archive_id, deleted_at, copied_from } = generation
     const say = (text: string) =>
       found.push(offender('life', thread_id, [], `${provider_thread_id}: ${text}`))
-    const texts = textsOf(await messagesOf(pool, emulator, generation))
+    const messages = await messagesOf(pool, emulator, generation)
+    const texts = textsOf(messages)
     if (deleted_at !== null && isKnown(emulator, provider_thread_id))
       say('was deleted, and the provider has it')
     const kept = emulator
@@ -32,7 +34,7 @@ export async function brokenLives(
     }
     const source = byProviderThread.get(copied_from ?? '')
     if (source !== undefined) {
-      const copy = texts.slice(0, generation.carried_over)
+      const copy = textsOf(messages.slice(0, generation.carried_over))
       const whole = textsOf(await messagesOf(pool, emulator, source))
       if (!whole.join('\n').includes(copy.join('\n')))
         say(`begins with ${copy.join(', ')}; copied from ${whole.join(', ')}`)
@@ -50,4 +52,6 @@ function isKnown(emulator: Emulator, providerThread: string): boolean {
   }
 }
 
-const textsOf = (entries: readonly HistoryEntry[]): string[] => entries.map(({ text }) => text)
+/** Without outsiders: nothing tells where in its second one of theirs was said (Assistants). */
+const textsOf = (entries: readonly HistoryEntry[]): string[] =>
+  entries.flatMap(({ text }) => (isForeign(text) ? [] : [text]))

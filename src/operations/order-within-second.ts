@@ -6,7 +6,7 @@ import type { OperationContext } from './context.ts'
 
 /**
  * Messages of one second come in any order. Those that operations of the thread have added are put into
- * the order of their turns, a message before its answer; a second with somebody else's in it stays as it came.
+ * the order of their turns, a message before its answer; somebody else's stay where they came.
  */
 export async function orderedWithinSeconds(
   { pool, operation, call }: OperationContext,
@@ -25,12 +25,13 @@ export async function orderedWithinSeconds(
 }
 
 function inTurn(second: readonly StoredItem[], turns: ReadonlyMap<string, number>): StoredItem[] {
-  if (second.some(({ id }) => !turns.has(id))) return [...second]
   const turnOf = ({ id }: StoredItem) => turns.get(id) as number
   const answers = ({ run_id }: StoredItem) => Number(run_id !== null)
-  return second.toSorted(
-    (one, other) => turnOf(one) - turnOf(other) || answers(one) - answers(other),
-  )
+  const known = second
+    .filter(({ id }) => turns.has(id))
+    .sort((one, other) => turnOf(one) - turnOf(other) || answers(one) - answers(other))
+    .values()
+  return second.map((item) => (turns.has(item.id) ? (known.next().value as StoredItem) : item))
 }
 
 function operationIdOf(metadata: StoredItem['metadata']): number | null {

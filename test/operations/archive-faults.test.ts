@@ -237,6 +237,29 @@ test('a message stands before its answer, though both were said in one second', 
   ])
 })
 
+test('what somebody else said in such a second does not keep the others from their order', async ({
+  pool,
+}) => {
+  const line = await startLine(pool, 'assistants')
+  line.emulator.setFaults([{ name: 'tied_order' }])
+  const turns = [1, 2, 3, 4, 5, 6]
+  for (const n of turns) {
+    await line.do('a', 'add_message_and_run', {
+      message: `message ${n}`,
+      assistant_id: 'asst_abcdefghijklmnopqrstuvwx',
+      instructions: `Reply with exactly: answer ${n}`,
+    })
+    const { provider_thread_id } = await line.thread('a')
+    await say(line, 'assistants', provider_thread_id, ['An outsider speaks.'])
+  }
+  const { result } = await line.do('a', 'archive_thread', {})
+  const texts = (await archived(pool, result.archive_id)).map(({ text }) => text)
+  expect(texts).toHaveLength(18)
+  expect(texts.filter((text) => text !== 'An outsider speaks.')).toEqual(
+    turns.flatMap((n) => [`message ${n}`, `answer ${n}`]),
+  )
+})
+
 test('what was changed between the two looks is copied anew', async ({ pool }) => {
   const lists = listsTold()
   const line = await startLine(pool, 'assistants', { emulator: { onRequest: lists.onRequest } })
