@@ -70,7 +70,7 @@ function told({
     ),
   )
   return [
-    `user ${user_id}: ${threads.length} threads, ${operations} operations emptied, ${archives} archives deleted by their user`,
+    `user ${user_id}: ${threads.length} threads, ${operations} operations emptied, ${archives} archives with that user_id deleted`,
     ...section('proved to be gone:', gone),
     ...section(
       'not proved:',
