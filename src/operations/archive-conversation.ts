@@ -7,7 +7,6 @@ import {
   completeArchive,
 } from '../store/archives.ts'
 import type { Progress } from '../store/progress.ts'
-import { latestModel } from '../store/threads.ts'
 import { whileLocked } from '../store/while-locked.ts'
 import type { OperationContext } from './context.ts'
 import { conversationPages, PageLost } from './conversation-pages.ts'
@@ -55,11 +54,8 @@ export async function archiveConversation(
 }
 
 /** A run that is going on has an answer yet to write. */
-async function requireNoRun(context: OperationContext, threadId: string): Promise<void> {
-  const { pool, call, operation } = context
-  const model = await whileLocked(call.signal, () => latestModel(pool, operation.thread_id))
-  await despiteReadLag(context, () => awaitAnyRun(context, threadId, model))
-}
+const requireNoRun = (context: OperationContext, threadId: string): Promise<void> =>
+  despiteReadLag(context, () => awaitAnyRun(context, threadId))
 
 const begin = ({ journal, pool }: OperationContext, threadId: string): Promise<void> =>
   journal.writeNoting((claim) => beginArchive(pool, claim, threadId))

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { StoredItem } from '../model/stored-item.ts'
 import { ProviderError } from '../provider/provider-error.ts'
 import type { Progress } from '../store/progress.ts'
+import type { FilledCopy } from '../store/rotation.ts'
 import { CancelWanted } from './cancelling.ts'
 import { type OperationContext, tagOf } from './context.ts'
 import { conversationPages } from './conversation-pages.ts'
@@ -13,17 +14,7 @@ import { mayResend } from './unknown-outcome.ts'
 import { NotYet, pauseAfter } from './waiting.ts'
 
 /** A provider thread that holds what it is to hold, and is nobody's yet. */
-export type Copy = {
-  provider_thread_id: string
-  items: number
-  /** Those of them that are messages. */
-  messages: number
-  left_out: number
-  last_item_id: string | null
-  /** When the last item came (ISO 8601, database clock). */
-  last_message_at: string | null
-  copied_from: string | null
-}
+export type Copy = Omit<FilledCopy, 'metadata'>
 
 type Copying = NonNullable<Progress['copying']>
 

@@ -1,5 +1,4 @@
 import { type Deleting, endConversation, readExpiry } from '../store/deletions.ts'
-import { latestModel } from '../store/threads.ts'
 import { whileLocked } from '../store/while-locked.ts'
 import { archiveConversation } from './archive-conversation.ts'
 import { CancelWanted } from './cancelling.ts'
@@ -33,12 +32,11 @@ export const expireThread: Handler<ExpireThread> = async (context) => {
 /** Null: it has not expired. */
 async function begin(context: OperationContext): Promise<Deleting | null> {
   const { operation, journal, pool, call, cancelWanted } = context
-  const { generation, provider_thread_id, thread_id } = operation
+  const { generation, provider_thread_id } = operation
   const read = () => whileLocked(call.signal, () => readExpiry(pool, operation.id))
   const before = await read()
   if (provider_thread_id === null || before === null) return null
-  const model = await whileLocked(call.signal, () => latestModel(pool, thread_id))
-  await awaitAnyRun(context, provider_thread_id, model)
+  await awaitAnyRun(context, provider_thread_id)
   const { archive_id } =
     before.on_expiry === 'delete'
       ? { archive_id: null }

@@ -57,14 +57,15 @@ async function noteForeignRun({ journal }: OperationContext, id: string | null):
     await journal.noteBeside({ foreign_run: { id, since: isoTime(journal.now()) } })
 }
 
-/** Looks whether any run is on the thread, also one that nobody has met yet. `model`: as `provider.activeRun`. */
-export async function awaitAnyRun(
-  context: OperationContext,
-  threadId: string,
-  model: string | null,
-): Promise<void> {
-  const { provider, call } = context
-  const run = await provider.activeRun(threadId, model, call)
+/** The run that is on the thread, also one that nobody has met yet. */
+async function activeRun({ operation, provider, pool, call }: OperationContext, threadId: string) {
+  const model = await whileLocked(call.signal, () => latestModel(pool, operation.thread_id))
+  return provider.activeRun(threadId, model, call)
+}
+
+/** Goes on where no run is on the thread, whoever may have started it. */
+export async function awaitAnyRun(context: OperationContext, threadId: string): Promise<void> {
+  const run = await activeRun(context, threadId)
   if (run === null) return
   await noteForeignRun(context, run.id)
   throw stillHeld(context, run.id)
@@ -72,9 +73,8 @@ export async function awaitAnyRun(
 
 /** As `awaitAnyRun`, but a run that the provider names is cancelled. A thread that the provider does not know has none. */
 export async function endAnyRun(context: OperationContext, threadId: string): Promise<void> {
-  const { provider, call, pool, operation, journal } = context
-  const model = await whileLocked(call.signal, () => latestModel(pool, operation.thread_id))
-  const run = await provider.activeRun(threadId, model, call).catch((error) => {
+  const { journal } = context
+  const run = await activeRun(context, threadId).catch((error) => {
     if (isNotFound(error)) return null
     throw error
   })

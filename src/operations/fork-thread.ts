@@ -1,6 +1,5 @@
 import type { StoredItem } from '../model/stored-item.ts'
 import { giveProviderThread, readExpectation, readForkTargetProblem } from '../store/rotation.ts'
-import { latestModel } from '../store/threads.ts'
 import { whileLocked } from '../store/while-locked.ts'
 import type { Handler, OperationContext } from './context.ts'
 import { conversationPages } from './conversation-pages.ts'
@@ -31,8 +30,7 @@ async function fork(context: OperationContext, to: string, last: number | null):
   if (problem !== null) throw inUse(to, problem)
   let own: Record<string, string> = {}
   if (from !== null) {
-    const model = await whileLocked(call.signal, () => latestModel(pool, thread_id))
-    await awaitAnyRun(context, from, model)
+    await awaitAnyRun(context, from)
     own = ownMetadata(
       (await despiteReadLag(context, () => provider.retrieveThread(from, call))).metadata,
     )

@@ -1,5 +1,3 @@
-import { latestModel } from '../store/threads.ts'
-import { whileLocked } from '../store/while-locked.ts'
 import type { Handler } from './context.ts'
 import type { Hold } from './data/hold.ts'
 import { awaitAnyRun } from './foreign-run.ts'
@@ -12,12 +10,11 @@ const defaultLeaseMs = 60_000
  * for such a run in vain is cancelled: nothing has failed, and the line goes on whatever `on_failure` says.
  */
 export const hold: Handler<Hold> = async (context) => {
-  const { operation, pool, call, data } = context
-  const { provider_thread_id, thread_id } = operation
+  const { operation, data } = context
+  const { provider_thread_id } = operation
   if (provider_thread_id !== null) {
-    const model = await whileLocked(call.signal, () => latestModel(pool, thread_id))
     try {
-      await awaitAnyRun(context, provider_thread_id, model)
+      await awaitAnyRun(context, provider_thread_id)
     } catch (error) {
       if (error instanceof Refusal) return { status: 'cancelled', error: error.failure }
       throw error

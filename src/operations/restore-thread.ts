@@ -1,6 +1,5 @@
 import { readArchiveFacts } from '../store/archived-items.ts'
 import { readThreadMetadata, replaceProviderThread } from '../store/rotation.ts'
-import { latestModel } from '../store/threads.ts'
 import { whileLocked } from '../store/while-locked.ts'
 import { archiveSource } from './archive-source.ts'
 import type { Handler, OperationContext } from './context.ts'
@@ -50,12 +49,10 @@ async function restore(context: OperationContext, archiveId: number): Promise<vo
 
 /** No run is to end on a provider thread that is the thread's no more. One that is gone has none. */
 async function awaitRunOnPresent(context: OperationContext): Promise<void> {
-  const { operation, pool, call } = context
-  const { provider_thread_id, thread_id } = operation
+  const { provider_thread_id } = context.operation
   if (provider_thread_id === null) return
-  const model = await whileLocked(call.signal, () => latestModel(pool, thread_id))
   try {
-    await awaitAnyRun(context, provider_thread_id, model)
+    await awaitAnyRun(context, provider_thread_id)
   } catch (error) {
     if (!(isNotFound(error) && error.code === 'provider_thread_not_found')) throw error
   }

@@ -7,9 +7,11 @@ import type { ClaimOfCalls } from './tool-calls.ts'
 export type FilledCopy = {
   provider_thread_id: string
   items: number
+  /** Those of them that are messages. */
   messages: number
   left_out: number
   last_item_id: string | null
+  /** When the last item came (ISO 8601, database clock). */
   last_message_at: string | null
   copied_from: string | null
   /** The thread's own pairs, without the one that inturn adds at the provider. */
